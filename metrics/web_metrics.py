@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5, 15, 60)
-REFUSALS = ("no_credits", "open_tasks", "queue_full")
+REFUSALS = ("no_credits", "open_tasks", "queue_full", "blocked")
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 
@@ -58,7 +58,7 @@ class WebMetrics:
         )
         self.orders_refused = Counter(
             "darkroom_orders_refused",
-            "Orders refused for the user's credits (402), the user's limit (429), or a full queue (503).",
+            "Orders refused for the user's credits (402), a block (403), a limit (429), or a full queue (503).",
             ["reason"],
             registry=self.registry,
         )

@@ -23,6 +23,7 @@ from supervisor.core.errors import (
     InsufficientCredits,
     QueueFull,
     TooManyOpenTasks,
+    UserBlocked,
     as_sentence,
 )
 from supervisor.core.ids import is_task_id
@@ -52,7 +53,8 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
     """Make a task.  options: `task_id`, `priority`, `run_after`, `webhook`.
 
     Without a `task_id` the message's id is used, so that a message that is delivered twice makes one task.
-    A refused order is logged and not tried again; a producer that needs the answer should use HTTP.
+    A refused order is logged and not tried again; a producer that needs the answer should use HTTP.  The order of a
+    blocked user becomes a task that fails, as it does by SQL.
     """
     # Not at the top: producers, dispatcher and scheduler import this file, and run nothing.
     from actors.worker.worker import current_worker
@@ -107,11 +109,15 @@ async def _stored(worker: Worker, new: user_actions.NewTask) -> tuple[bool, str]
     """
 
     from supervisor.store.tasks import user_actions
+    from supervisor.store.tasks.submit import insert_unadmitted
 
     def store(tx: Transaction) -> tuple[bool, str]:
         if new.task_id is not None and user_actions.get(tx, new.task_id) is not None:
             return False, new.task_id
-        return True, str(user_actions.submit(tx, worker.settings, new)["task_id"])
+        try:
+            return True, str(user_actions.submit(tx, worker.settings, new)["task_id"])
+        except UserBlocked:  # as a row by SQL: it is stored, and its admission fails it
+            return True, insert_unadmitted(tx, new)
 
     reason, twins = "The database takes its time.", 0
     if worker.draining:

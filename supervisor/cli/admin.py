@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from supervisor.cli.base import WRONG_USAGE, Failed, WrongUsage, settings_of_command
-from supervisor.cli.output import json_option, print_json
+from supervisor.cli.base import WRONG_USAGE, Failed, WrongUsage, operator_of_command, settings_of_command
+from supervisor.cli.shown.output import json_option, print_json
 
 
 @click.command()
@@ -62,7 +62,10 @@ class _TokenCommands(click.Group):
 
 
 _ROLE = click.option(
-    "--role", type=click.Choice(["user", "service", "operator"]), default="user", show_default=True
+    "--role",
+    type=click.Choice(["user", "service", "viewer", "operator", "admin"]),
+    default="user",
+    show_default=True,
 )
 _TTL = click.option("--ttl", "ttl_seconds", type=float, default=86400.0, show_default=True, metavar="SECONDS")
 
@@ -131,23 +134,18 @@ def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
 
     from supervisor.cli.operate import with_database
     from supervisor.security.tokens import is_user_name
-    from supervisor.store.limits import revocations
+    from supervisor.store.operators import administration
 
     if (user is None) == (token_id is None):
         raise WrongUsage("Name a user, or one token with --id JTI.")
     name = user if user is not None else str(token_id)
     if not is_user_name(name):
         raise WrongUsage(f"{name!r} names nothing: 1-128 characters without control characters.")
-    now = time.time()
+    now, operator = time.time(), operator_of_command()
+    revoke_it = administration.revoke_token if user is None else administration.revoke_user
     with_database(
         settings_of_command(),
-        lambda database: database.write_now(
-            lambda tx: (
-                revocations.revoke_token(tx, name, now)
-                if user is None
-                else revocations.revoke_user(tx, name, now)
-            )
-        ),
+        lambda database: database.write_now(lambda tx: revoke_it(tx, operator, name, now)),
     )
     if as_json:
         print_json({"user" if user is not None else "id": name, "not_before": now})
@@ -177,20 +175,20 @@ def grant(user: str, amount: int, reference: str | None, as_json: bool) -> None:
     from supervisor.cli.operate import with_database
     from supervisor.core.ids import new_ulid
     from supervisor.security.tokens import is_user_name
-    from supervisor.store.ledger import credits as ledger
+    from supervisor.store.operators import administration
 
     if not is_user_name(user):
         raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")
     unique = f"command:{reference or new_ulid()}"
     settings = settings_of_command()
-    given, balance = with_database(
+    operator = operator_of_command()
+    given = with_database(
         settings,
-        lambda db: db.write_now(
-            lambda tx: (ledger.grant(tx, user, amount, unique), ledger.balance(tx, user))
-        ),
+        lambda db: db.write_now(lambda tx: administration.grant(tx, operator, user, amount, unique)),
     )
-    if not given:
-        raise Failed(f"The reference {reference} was granted before; {user} has {balance} credits.")
+    balance = given.balance
+    if not given.is_new:
+        raise Failed(f"The reference {reference} was granted before; {given.user} has {balance} credits.")
     if as_json:
         print_json({"user": user, "granted": amount, "balance": balance})
     else:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
+from typing import TYPE_CHECKING
+
 import click
 
 from config.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from supervisor.store.operators.audit import Operator
 
 FAILED, WRONG_USAGE = 1, 2
 
@@ -19,6 +27,17 @@ class WrongUsage(click.ClickException):
     """The command's usage or the settings are wrong."""
 
     exit_code = WRONG_USAGE
+
+
+def operator_of_command() -> Operator:
+    """Who uses the command line, for the record of operators' actions: the user of this host and its name."""
+    from supervisor.store.operators.audit import Operator
+
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # an id without a name
+        user = str(os.getuid())
+    return Operator(f"{user}@{socket.gethostname()}", "command")
 
 
 def settings_of_command() -> Settings:

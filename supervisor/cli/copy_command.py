@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from supervisor.cli.base import WrongUsage, settings_of_command
-from supervisor.cli.output import json_option, print_json
+from supervisor.cli.shown.output import json_option, print_json
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from config.settings import Settings
 from supervisor.cli.base import WrongUsage, settings_of_command
-from supervisor.cli.output import json_option, print_json, print_table
+from supervisor.cli.shown.output import json_option, print_json, print_table
 
 DAY_OR_TIME = "a day such as 2026-12-01, or a time such as 2026-12-01T09:00:00Z"
 

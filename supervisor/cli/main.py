@@ -15,6 +15,7 @@ import click
 from config.settings import SettingsError, load_settings
 from supervisor.cli import (
     admin,
+    bulk,
     copy_command,
     costs,
     keys,
@@ -24,6 +25,7 @@ from supervisor.cli import (
     run,
     submit,
     upgrade,
+    users,
     webhooks,
 )
 from supervisor.cli.base import FAILED, WRONG_USAGE
@@ -50,6 +52,8 @@ for _module in (
     upgrade,
     submit,
     operate,
+    bulk,
+    users,
     costs,
     webhooks,
     providers,

@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from supervisor.cli.base import Failed, settings_of_command
-from supervisor.cli.output import json_option, print_json, print_table
-from supervisor.cli.timeline import cost_lines, timeline_lines, webhook_lines
+from supervisor.cli.base import Failed, operator_of_command, settings_of_command
+from supervisor.cli.shown.output import json_option, print_json, print_table
+from supervisor.cli.shown.timeline import cost_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = (
@@ -48,7 +48,7 @@ def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> No
     reasons: dict[str, str] = {}
     if settings.url and not stuck:
         query = {"limit": str(min(limit, 100))} | ({"status": status} if status else {})
-        found = list(_ask(settings, "GET", "/v1/tasks", params=query)["items"])
+        found = list(ask(settings, "GET", "/v1/tasks", params=query)["items"])
     else:
         found, reasons = _read_tasks(settings, status, stuck, limit)
     if as_json:
@@ -70,8 +70,8 @@ def show(task_id: str, as_json: bool) -> None:
     """
     settings = settings_of_command()
     if settings.url:
-        view = _ask(settings, "GET", f"/v1/tasks/{task_id}")
-        told: dict[str, Any] = {"events": _ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"]}
+        view = ask(settings, "GET", f"/v1/tasks/{task_id}")
+        told: dict[str, Any] = {"events": ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"]}
     else:
         view, told = _read_task(settings, task_id)
     if as_json:
@@ -134,9 +134,10 @@ def cancel(task_id: str, as_json: bool) -> None:
     \b
     darkroom cancel 01KB2Z7Q4M8N6P0R1S3T5V7W9X
     """
-    from supervisor.store.tasks import user_actions
+    from supervisor.store.operators import operator_actions
 
-    _change(task_id, "cancel", lambda settings, tx: user_actions.cancel(tx, task_id), as_json)
+    operator = operator_of_command()
+    _change(task_id, "cancel", lambda settings, tx: operator_actions.cancel(tx, operator, task_id), as_json)
 
 
 @click.command()
@@ -148,9 +149,15 @@ def retry(task_id: str, as_json: bool) -> None:
     \b
     darkroom tasks --status failed --json | jq -r '.[].task_id' | xargs -n1 darkroom retry
     """
-    from supervisor.store.tasks import user_actions
+    from supervisor.store.operators import operator_actions
 
-    _change(task_id, "retry", lambda settings, tx: user_actions.resubmit(tx, settings, task_id), as_json)
+    operator = operator_of_command()
+    _change(
+        task_id,
+        "retry",
+        lambda settings, tx: operator_actions.retry(tx, settings, operator, task_id),
+        as_json,
+    )
 
 
 @click.command()
@@ -159,10 +166,18 @@ def sweep(as_json: bool) -> None:
     """Rescue stuck tasks and delete old rows now instead of at the next minute; may be run as often as you like."""
     from supervisor.objects.open_store import open_file_store
     from supervisor.services.sweep import sweep_now
+    from supervisor.store.operators import audit
 
     settings = settings_of_command()
     files = open_file_store(settings)
-    counts = with_database(settings, lambda database: sweep_now(database, settings, files))
+    operator = operator_of_command()
+
+    def swept(database: Any) -> dict[str, int]:
+        done = sweep_now(database, settings, files)
+        database.write_now(lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=done))
+        return done
+
+    counts = with_database(settings, swept)
     if as_json:
         print_json(counts)
         return
@@ -172,7 +187,7 @@ def sweep(as_json: bool) -> None:
 def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_json: bool) -> None:
     settings = settings_of_command()
     if settings.url:
-        view = _ask(settings, "POST", f"/v1/tasks/{task_id}/{verb}")
+        view = ask(settings, "POST", f"/v1/tasks/{task_id}/{verb}")
     else:
         view = with_database(settings, lambda database: database.write_now(lambda tx: step(settings, tx)))
     if as_json:
@@ -194,7 +209,8 @@ def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
         database.close()
 
 
-def _ask(settings: Settings, method: str, path: str, **options: Any) -> dict[str, Any]:
+def ask(settings: Settings, method: str, path: str, **options: Any) -> dict[str, Any]:
+    """The JSON answer of the service that DARKROOM_URL names.  Raises Failed with its sentence."""
     from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
     from supervisor.cli.submit import DEFAULT_USER
 

@@ -16,7 +16,7 @@ import sys
 import click
 
 from supervisor.cli.base import WrongUsage, settings_of_command
-from supervisor.cli.output import json_option, print_json
+from supervisor.cli.shown.output import json_option, print_json
 
 
 @click.command()

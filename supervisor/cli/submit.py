@@ -13,7 +13,7 @@ import orjson
 
 from config.settings import Settings
 from supervisor.cli.base import Failed, settings_of_command
-from supervisor.cli.output import json_option, print_json
+from supervisor.cli.shown.output import json_option, print_json
 from supervisor.cli.typed_order import COMMANDS as TYPE_COMMANDS
 from supervisor.cli.typed_order import TypedOrder, parameters_of, type_of
 from supervisor.core.json_text import json_bytes

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from supervisor.cli.base import Failed, settings_of_command
-from supervisor.cli.output import json_option, print_json
+from supervisor.cli.shown.output import json_option, print_json
 
 _TYPE = f"{__name__}.type"
 _TYPES = f"{__name__}.types"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from supervisor.cli.base import Failed, settings_of_command
+from supervisor.cli.base import Failed, operator_of_command, settings_of_command
 from supervisor.cli.operate import with_database
-from supervisor.cli.output import json_option, print_json, print_table
+from supervisor.cli.shown.output import json_option, print_json, print_table
 
 
 @click.group(invoke_without_command=True)
@@ -63,14 +63,17 @@ def resend(webhook_id: str, as_json: bool) -> None:
 
     The receiver gets the same `webhook-id`, so that it can ignore a repeated message.
     """
-    from supervisor.store.webhooks import deliveries as outbox
+    from supervisor.core.errors import WebhookNotFound
+    from supervisor.store.operators import operator_actions
 
-    is_known = with_database(
-        settings_of_command(),
-        lambda database: database.write_now(lambda tx: outbox.resend(tx, webhook_id)),
-    )
-    if not is_known:
-        raise Failed(f"There is no webhook {webhook_id}; `darkroom webhooks` lists them.")
+    operator = operator_of_command()
+    try:
+        with_database(
+            settings_of_command(),
+            lambda database: database.write_now(lambda tx: operator_actions.resend(tx, operator, webhook_id)),
+        )
+    except WebhookNotFound:
+        raise Failed(f"There is no webhook {webhook_id}; `darkroom webhooks` lists them.") from None
     if as_json:
         print_json({"id": webhook_id, "state": "waiting"})
     else:

@@ -78,12 +78,26 @@ class WebhookNotFound(Fault):
         super().__init__(f"There is no webhook {webhook_id}.")
 
 
+class BulkNotFound(Fault):
+    """No such action on many tasks; look at the list again."""
+
+    def __init__(self, bulk_id: str) -> None:
+        super().__init__(f"There is no action {bulk_id} on many tasks.")
+
+
 class InsufficientCredits(Fault):
     """The user's balance does not cover the price.  Grant credits, then submit again."""
 
     def __init__(self, price: int, balance: int) -> None:
         super().__init__(f"This costs {price} credits and the balance is {balance}.")
         self.price, self.balance = price, balance
+
+
+class UserBlocked(Fault):
+    """An admin has blocked the user: nothing is taken from them.  Only an admin can end the block."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"The user {user} is blocked; whoever runs this service can say why.")
 
 
 class TooManyOpenTasks(Fault):

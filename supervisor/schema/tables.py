@@ -118,16 +118,22 @@ class TaskQueue(Table):
 
 
 class Account(Table):
-    """A user: their credits, and where their feed stands.  seq: of their newest change; epoch: whose seqs these are."""
+    """A user: their credits, and where their feed stands.  seq: of their newest change; epoch: whose seqs these are;
+    blocked_at: NULL unless an admin has blocked them."""
 
     user_openid = Id(primary_key=True)
     balance = Integer(default="0")
     seq = Big(default="0")
     epoch = Text(default=EPOCH)
     created_at = Time(default=NOW)
+    blocked_at = Time(null=True)
+    blocked_reason = Text(null=True)
 
     class Meta:
         without_rowid = True
+        named_indexes: ClassVar = {
+            "account_blocked": "(blocked_at) WHERE blocked_at IS NOT NULL",
+        }
 
 
 class Works(Table):
@@ -578,7 +584,7 @@ class Pause(Table):
 
 
 class Audit(Table):
-    """What an operator did to what, and how it stood before and after."""
+    """What an operator did to what, in which role, and how it stood before and after."""
 
     id = Serial()
     at = Time(default=NOW)
@@ -588,10 +594,40 @@ class Audit(Table):
     target = Id()
     before = Json(null=True)
     after = Json(null=True)
+    role = Id(null=True)
+    bulk_id = Id(null=True)
 
     class Meta:
         named_indexes: ClassVar = {
             "audit_target": "(kind, target)",
+            "audit_alone": "(id) WHERE bulk_id IS NULL",
+        }
+
+
+class BulkAction(Table):
+    """An action on many tasks, and how far it has come.  place: of the task that was looked at last."""
+
+    id = Id(primary_key=True)
+    action = Id()
+    filter = Json()
+    operator = Text()
+    role = Id()
+    state = Id(default="'running'")
+    matched = Integer()
+    done = Integer(default="0")
+    refused = Integer(default="0")
+    passed = Integer(default="0")
+    credits = Integer(default="0")
+    reasons = Json(default="'{}'")
+    place = Json(null=True)
+    step = Integer(default="0")
+    created_at = Time(default=NOW)
+    updated_at = Time(default=NOW)
+    finished_at = Time(null=True)
+
+    class Meta:
+        named_indexes: ClassVar = {
+            "bulk_action_running": "(id) WHERE state = 'running'",
         }
 
 

@@ -17,15 +17,13 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jwt
 
 from supervisor.core.ids import ulid_of
+from supervisor.security.roles import ROLES, Role
 from supervisor.security.token_proof import Proof
-
-Role = Literal["user", "service", "operator"]
-ROLES: tuple[Role, ...] = ("user", "service", "operator")
 
 TICKET_AUDIENCE = "darkroom:feed"
 CALLBACK_AUDIENCE = "darkroom:callback"

@@ -24,7 +24,7 @@ from supervisor.services.undelivered_claims import empty_lists_of_the_dead
 from supervisor.store.counters import open_task_counts
 from supervisor.store.feed import changes
 from supervisor.store.limits import notices, revocations
-from supervisor.store.operators import audit
+from supervisor.store.operators import audit, bulk_actions
 from supervisor.store.queue import leader, workers
 from supervisor.store.recovery import clock_steps, stuck_tasks, sweep_runs
 from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
@@ -38,6 +38,7 @@ PRUNE_BATCH = 1000
 FORGET_BATCH = 25  # tasks and uploads, each of which is several rows and triggers
 FORGET_WORKERS_SECONDS = 86_400
 FORGET_SWEEPS_SECONDS = 7 * 86_400
+FORGET_BULK_SECONDS = 30 * 86_400
 DAY_SECONDS = 86_400.0
 
 # For rows, then for files: together well below a minute, and below the actor's time limit.
@@ -179,6 +180,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweep_runs.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
+    plain("bulk_action", lambda tx, most: bulk_actions.prune(tx, FORGET_BULK_SECONDS, most))
     plain("cut_order", cut_orders.prune)
     plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
     database.write(notices.forget_old).result()

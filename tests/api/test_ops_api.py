@@ -11,8 +11,7 @@ import pytest
 from supervisor.store.queue import workers
 from supervisor.store.webhooks import deliveries
 from tests.support.houses.web_server import Web, bearer, until
-from web.api.ops_samples import SAMPLES
-from web.app.app import ADDRESSES
+from web.operators.ops_samples import SAMPLES
 
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
 
@@ -22,23 +21,6 @@ async def _call(
 ) -> tuple[int, Any]:
     async with http.request(method, web.url + path, headers=bearer("o-1", role), **more) as response:
         return response.status, await response.json() if response.status != 204 else None
-
-
-async def test_every_address_is_for_operators_alone(web: Web, http: aiohttp.ClientSession) -> None:
-    names = {"{task_id}": "t-1", "{worker_id}": "w-1", "{kind}": "type", "{name}": "photography"}
-    names["{webhook_id}"] = "msg_t-1_1"
-    asked = 0
-    for address in ADDRESSES:
-        if address.path.startswith("/v1/ops/"):
-            path = address.path
-            for part, value in names.items():
-                path = path.replace(part, value)
-            for role in ("user", "service"):
-                status, problem = await _call(http, web, address.method, path, role)
-                assert status == 403 and "operator" in problem["detail"], path
-                asked += 1
-    assert asked == 22
-    assert web.sql("SELECT count(*) FROM audit") == [(0,)]
 
 
 async def test_a_task_is_found_examined_cancelled_and_retried(web: Web, http: aiohttp.ClientSession) -> None:

@@ -61,6 +61,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/openai/v1/images/generations": {"json": OPENAI_ORDER},
     "/openai/v1/images/edits": {"json": OPENAI_ORDER},
     "/openai/v1/images/variations": {"json": OPENAI_ORDER},
+    "/v1/ops/bulk/preview": {"json": {"action": "cancel", "filter": {"user": "o-1"}}},
+    "/v1/ops/bulk": {"json": {"action": "cancel", "filter": {"user": "o-1"}, "expected": 9}},
+    "/v1/ops/users/{user}/block": {"json": {"reason": "a test"}},
+    "/v1/ops/users/{user}/grants": {"json": {"amount": 1}},
     "/v1/ops/pauses": {"json": {"kind": "type", "name": "photography"}},
 }
 
@@ -69,7 +73,8 @@ NAMES = {
     **dict.fromkeys(("task_id", "work_id", "worker_id"), "01KB7Q4W1XKQ7Y9V6J3T5M2N8P"),
     "kind": "type",
     "name": "photography",
-    "user": "o-1",
+    "user": "o-of-nobody",
+    "bulk_id": "01KB7Q4W1XKQ7Y9V6J3T5M2N8P",
     "webhook_id": "msg_01K_1",
     "model": "darkroom/photography",
     "owner": "darkroom",
@@ -81,7 +86,7 @@ NAMES = {
 
 def token_of(user: str, *, issued: float | None, **claims: Any) -> dict[str, str]:
     """The header of a token made by another program."""
-    given = {"sub": user, "role": "operator", "exp": int(time.time()) + 600, **claims}
+    given = {"sub": user, "role": "admin", "exp": int(time.time()) + 600, **claims}
     given |= {} if issued is None else {"iat": issued}
     return {"Authorization": f"Bearer {jwt.encode(given, SECRET, algorithm='HS256')}"}
 
@@ -114,12 +119,12 @@ async def web(
 async def test_no_interface_accepts_a_revoked_token(web: Web, http: aiohttp.ClientSession) -> None:
     for n, where in enumerate(GUARDED):
         user, is_stream = f"o-{n}", where.path == FEED_PATH
-        headers = bearer(user, "operator")
+        headers = bearer(user, "admin")
         assert is_stream or await asked(http, web, where, headers) != 401, where
         await revoke(web, user)
         assert await asked(http, web, where, headers) == 401, where
         assert await asked(http, web, where, token_of(user, issued=None)) == 401, where
-        assert is_stream or await asked(http, web, where, bearer(user, "operator")) != 401, where
+        assert is_stream or await asked(http, web, where, bearer(user, "admin")) != 401, where
 
 
 async def revoke(web: Web, user: str) -> None:

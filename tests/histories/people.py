@@ -13,6 +13,7 @@ import peewee
 from supervisor.core.errors import Fault
 from supervisor.store.feed import works
 from supervisor.store.operators import operator_actions
+from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import user_actions
 from tests.support.databases import REFUSED
 
@@ -166,15 +167,25 @@ class People:
             case "pause":
                 kind, names = draw.choice((("type", world.types), ("provider", tuple(world.services))))
                 name = draw.choice(names)
-                await self._ask(lambda tx: operator_actions.pause(tx, "ops", kind, name, "because"))
+                await self._ask(
+                    lambda tx: operator_actions.pause(tx, Operator("ops", "operator"), kind, name, "because")
+                )
                 await asyncio.sleep(draw.uniform(1, 40))
-                await self._ask(lambda tx: operator_actions.resume(tx, "ops", kind, name))
+                await self._ask(
+                    lambda tx: operator_actions.resume(tx, Operator("ops", "operator"), kind, name)
+                )
             case "release":
                 task_id = self._some("pending", "processing", "ai_processing")
                 if task_id is not None:
-                    await self._ask(lambda tx: operator_actions.release(tx, world.settings, "ops", task_id))
+                    await self._ask(
+                        lambda tx: operator_actions.release(
+                            tx, world.settings, Operator("ops", "operator"), task_id
+                        )
+                    )
             case "drain":
                 living = [each for each in world.workers if each.is_up and not each.process.is_dead]
                 if living:
                     worker_id = draw.choice(living).worker.id
-                    await self._ask(lambda tx: operator_actions.drain(tx, "ops", worker_id))
+                    await self._ask(
+                        lambda tx: operator_actions.drain(tx, Operator("ops", "operator"), worker_id)
+                    )

@@ -17,6 +17,7 @@ from metrics.catalogue import CALL_ENDS
 from supervisor.core.errors import NotReleasable
 from supervisor.health.diagnosis import diagnose
 from supervisor.store.operators import operator_actions, task_details
+from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Claim
 from tests.support.fakes.comfyui_service import ComfyUi
@@ -166,4 +167,8 @@ def test_a_rate_limited_task_shows_since_when_and_no_release(store, claimed_task
     postponed = next(each["at"] for each in found["events"] if each["event"] == "postponed")
     assert f"studio has limited our requests since {postponed}" in told["text"]
     with pytest.raises(NotReleasable, match="has limited our requests"):
-        store.write(lambda tx: operator_actions.release(tx, store.settings, "o-oncall", claim.task_id))
+        store.write(
+            lambda tx: operator_actions.release(
+                tx, store.settings, Operator("o-oncall", "operator"), claim.task_id
+            )
+        )

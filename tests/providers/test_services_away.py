@@ -43,6 +43,7 @@ from supervisor.objects.open_store import open_file_store
 from supervisor.remote.breaker import MOST_AWAY_SECONDS, Sign, open_seconds
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions, task_details
+from supervisor.store.operators.audit import Operator
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history
 from tests.conftest import Store, claim_now
@@ -116,7 +117,7 @@ def again(store: Store, claim: Claim) -> Claim:
     """The task that was put back, claimed once more."""
 
     def claim_it(tx: Transaction) -> Claim:
-        operator_actions.release(tx, store.settings, "o-oncall", claim.task_id)
+        operator_actions.release(tx, store.settings, Operator("o-oncall", "operator"), claim.task_id)
         return claim_now(tx, claim.task_id, "worker-1")
 
     return store.write(claim_it)

@@ -13,6 +13,7 @@ from supervisor.health.troubles import troubles
 from supervisor.remote.breaker import Sign
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions, overview
+from supervisor.store.operators.audit import Operator
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, user_actions
@@ -110,7 +111,11 @@ def test_a_remote_job_is_shown_with_its_id_its_next_poll_and_its_limit(
     task_id = handed_off_task("o-7", poll_in_seconds=30)
     told = why(store, task_id)
     assert told["code"] == "ai_processing" and told["values"]["deadline_at"] > told["values"]["poll_at"]
-    store.write(lambda tx: operator_actions.pause(tx, "o-oncall", "provider", "studio", "a test"))
+    store.write(
+        lambda tx: operator_actions.pause(
+            tx, Operator("o-oncall", "operator"), "provider", "studio", "a test"
+        )
+    )
     assert why(store, task_id)["code"] == "ai_processing.provider"
     clock.advance(4000)
     assert why(store, task_id)["code"] == "stuck.remote_overdue"
@@ -129,7 +134,11 @@ def test_a_waiting_task_shows_the_cause_of_its_wait(
     )
     told = why(store, task_id)
     assert told["code"] == "pending.provider" and "studio has been down since 2" in told["text"]
-    store.write(lambda tx: operator_actions.pause(tx, "o-oncall", "type", "photography", "a test"))
+    store.write(
+        lambda tx: operator_actions.pause(
+            tx, Operator("o-oncall", "operator"), "type", "photography", "a test"
+        )
+    )
     assert why(store, task_id)["code"] == "pending.paused"
 
 

@@ -203,6 +203,40 @@ def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page
     )
 
 
+def test_many_tasks_are_shown_first_and_then_acted_on(house: Shop, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    page.click("[data-act='pause'][data-target='photography']")
+    page.confirm("Pause photography")
+    made = [house.order("o-many") for _ in range(7)]
+    page.js("document.getElementById('bulk-new').open = true")
+    page.js("document.querySelector('#bulk-fields [name=action]').value = 'cancel'")
+    page.click("#bulk-form button")
+    eventually("at least one condition", lambda: "at least one condition" in page.text("#bulk-problem"))
+    page.js("document.querySelector('#bulk-fields [name=user]').value = 'o-many'")
+    page.click("#bulk-form button")
+    eventually("what it would concern", lambda: "7 open tasks would end" in page.text("#bulk-body"))
+    assert made[-1] in page.text("#bulk-body") and page.fits_a_phone()
+    page.click("#bulk-yes")
+    eventually("it is done", lambda: "7 / 7" in page.text("#bulk-list"))
+    counted = house.one(
+        "SELECT count(*) FROM task_queue WHERE status = 'cancelled' AND user_openid = 'o-many'"
+    )
+    assert counted == (7,)
+    assert "Cancel many" in page.text("#audit tbody tr") and page.fits_a_phone()
+    page.click("[data-act='resume'][data-target='photography']")
+    page.confirm("Resume photography")
+
+
+def test_a_viewer_sees_everything_and_no_button_that_acts(
+    house: Shop, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(house.token("eve", "viewer"))
+    eventually("figures", lambda: page.figure("workers"))
+    shown = "[...document.querySelectorAll('[data-act]')].filter(each => each.offsetParent)"
+    assert set(page.js(f"return {shown}.map(each => each.dataset.act)")) <= {"show"}
+    assert not page.js("return document.getElementById('bulk-new').offsetParent")
+
+
 def test_a_user_who_is_no_operator_gets_an_error_and_sees_nothing(
     house: Shop, open_page: Callable[..., Page]
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from config.price import MOST_CREDITS
+from supervisor.database.interface.database import Transaction
 from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
+from supervisor.store.ledger.credits import Granted
 from web.handling.context import check_is_service, context_of
 from web.handling.request_bodies import is_storable, judge_json, members_of
 from web.handling.responses import json_answer
@@ -21,16 +24,10 @@ _OURS = "http:"  # separate from the references of `darkroom credits grant`
 async def grant(request: web.Request) -> web.Response:
     """201 with the grant; 200 if it was made before; 409 if its reference belongs to another grant."""
     user = _user(request)
-    amount, reference = await judge_json(request, _grant_in)
-    given = await context_of(request).write(
-        request, lambda tx: credits.grant_once(tx, user, amount, _OURS + reference)
+    amount, reference = await judge_json(request, grant_in)
+    given = await granted(
+        request, lambda tx: credits.grant_once(tx, user, amount, _OURS + reference), user, amount
     )
-    if (given.user, given.amount) != (user, amount):
-        raise Problem(
-            409,
-            "This reference stands for another grant: another user, or another amount.",
-            kind="reference_reused",
-        )
     body = {"user": user, "amount": amount, "reference": reference, "balance": given.balance}
     return json_answer(body, status=201 if given.is_new else 200)
 
@@ -41,10 +38,27 @@ async def show(request: web.Request) -> web.Response:
     return json_answer(await context_of(request).read(request, lambda tx: credits.statement(tx, user)))
 
 
-def _grant_in(body: Any) -> tuple[int, str]:
-    """(amount, reference).  Raises a Problem, 422."""
+async def granted(
+    request: web.Request, step: Callable[[Transaction], Granted], user: str, amount: int
+) -> Granted:
+    """The step's grant, whether made now or before.  Two at once with the same reference: the second finds the first.
+
+    Raises a Problem, 409, if its reference stands for a grant to another user, or of another amount.
+    """
+    given = await context_of(request).write(request, step)
+    if (given.user, given.amount) != (user, amount):
+        raise Problem(
+            409,
+            "This reference stands for another grant: another user, or another amount.",
+            kind="reference_reused",
+        )
+    return given
+
+
+def grant_in(body: Any, *, given_reference: str | None = None) -> tuple[int, str]:
+    """(amount, reference).  given_reference: for a body without one.  Raises a Problem, 422."""
     given, wrong = members_of(body, ("amount", "reference"))
-    amount, reference = given.get("amount"), given.get("reference")
+    amount, reference = given.get("amount"), given.get("reference", given_reference)
     if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MOST_CREDITS:
         wrong.append(("/amount", f"This must be a whole number from 1 to {MOST_CREDITS:,}."))
     is_text = isinstance(reference, str) and 1 <= len(reference) <= MOST_REFERENCE_CHARACTERS

@@ -22,6 +22,7 @@ from supervisor.objects.object_store import PIECE_BYTES, StoreAway
 from supervisor.pictures import media_types
 from supervisor.pictures.media_types import picture_type
 from supervisor.pictures.picture_errors import Picture, TooManyBytes
+from supervisor.security.roles import is_bound
 from supervisor.store.tasks import images
 from web.handling.context import IDENTITY, Context, address_of, context_of, user_of
 from web.handling.responses import json_answer
@@ -163,7 +164,7 @@ def _holders(request: web.Request) -> tuple[Holder, ...]:
     A service sends its users' uploads from one address, and so do programs on this host.
     """
     identity = request[IDENTITY]
-    if identity.role != "user":
+    if not is_bound(identity.role):
         return (Holder(f"user {identity.user}", OF_MANY),)
     address = address_of(request)
     user = Holder(f"user {identity.user}", OF_A_USER)
@@ -238,7 +239,11 @@ def _write_whole(file: BinaryIO, piece: bytearray) -> None:
 
 
 async def receive(request: web.Request, incoming: Incoming) -> None:
-    """Receive the picture's bytes, from a form's field or from the body itself; the bytes show which it is."""
+    """Receive the picture's bytes, from a form's field or from the body itself; the bytes show which it is.
+
+    Raises Revoked and UserBlocked before anything is received.
+    """
+    await context_of(request).check_token(request)
     async with contextlib.aclosing(pieces_of(request, float("inf"))) as pieces:
         head = await _head_of(pieces)
         body = _chained(head, pieces)

@@ -12,6 +12,7 @@ from supervisor.security.tokens import (
     make_feed_ticket,
     make_user_token,
 )
+from supervisor.store.limits import blocks
 from web.handling.context import IDENTITY, check_is_service, context_of
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
@@ -31,14 +32,16 @@ async def issue_ticket(request: web.Request) -> web.Response:
 
 
 async def issue_token(request: web.Request) -> web.Response:
-    """201 with a token of role `user`, for a page or an SDK of that user.  403 if the caller is not a service, 422.
+    """201 with a token of role `user`, for a page or an SDK of that user.
+
+    403 if the caller is not a service, or if the user is blocked; 422.
 
     It expires after `ttl_seconds`, and ends when the service's own token is revoked.
     """
     context, identity = context_of(request), request[IDENTITY]
     check_is_service(request)
     user, seconds = await judge_json(request, _wanted)
-    await context.check_token(request)
+    await context.read(request, lambda tx: blocks.refuse(blocks.ask(tx, user)))
     token = make_user_token(context.secret, user, ttl_seconds=seconds, asked_by=identity.proofs)
     return json_answer({"token": token, "expires_in": seconds}, status=201)
 

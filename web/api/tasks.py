@@ -13,6 +13,7 @@ from supervisor.core.lifecycle import FINAL, OPEN
 from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.database.interface.database import Transaction
 from supervisor.pictures.media_types import type_of_file
+from supervisor.security.roles import is_bound, may
 from supervisor.store.tasks import history, idempotency, images, task_views, user_actions
 from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
@@ -66,7 +67,7 @@ async def _estimate(request: web.Request) -> web.Response:
     context, identity = context_of(request), request[IDENTITY]
     if not asks_for_estimate(request):
         raise unprocessable("/estimate", "estimate must be true, or left out.")
-    may_jump = identity.role != "user"
+    may_jump = not is_bound(identity.role)
     order = await judge_json(
         request, lambda body: check_submission(body, context.settings, may_jump_the_queue=may_jump)
     )
@@ -86,7 +87,7 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
     context, identity = context_of(request), request[IDENTITY]
 
     def judge(body: Any) -> tuple[Submission, Key | None]:
-        order = check_submission(body, context.settings, may_jump_the_queue=identity.role != "user")
+        order = check_submission(body, context.settings, may_jump_the_queue=not is_bound(identity.role))
         return order, key_of(request, identity.user, body)
 
     order, key = await judge_json(request, judge)
@@ -194,10 +195,10 @@ async def retry(request: web.Request) -> web.Response:
     402 too few credits, 409 if it can't be run again; 429 and 503 as for an order, but not for operators.
     """
     context, task_id, user = context_of(request), _task_id(request), user_of(request)
-    is_bound = request[IDENTITY].role != "operator"
+    obeys_limits = not may(request[IDENTITY].role, "operator")
 
     def put_back(tx: Transaction) -> View:
-        return user_actions.resubmit(tx, context.settings, task_id, user, obeys_limits=is_bound)
+        return user_actions.resubmit(tx, context.settings, task_id, user, obeys_limits=obeys_limits)
 
     try:
         view, is_replay = await _once(request, put_back)

@@ -100,8 +100,8 @@ async def open_door(app: web.Application) -> AsyncIterator[None]:
 async def login(request: web.Request) -> web.Response:
     """200 with a token for the code's user.
 
-    401 for an invalid, used or expired code, 403 for a user whom WeChat has blocked, 429 for too many tries, 502, 503
-    and 504 for faults of WeChat, 404 if no mini-program is set up.
+    401 for an invalid, used or expired code, 403 for a user who is blocked, by WeChat or here, 429 for too many tries,
+    502, 503 and 504 for faults of WeChat, 404 if no mini-program is set up.
     """
     door = request.app.get(WECHAT)
     if door is None:
@@ -115,6 +115,7 @@ async def login(request: web.Request) -> web.Response:
     user = await door.exchange(code)
     await context.ensure_account(user)
     request[IDENTITY] = Identity(user, "user")  # for the access log
+    await context.check_token(request)  # a blocked user gets none
     seconds = context.settings.wechat.token_seconds
     token = make_user_token(context.secret, user, ttl_seconds=seconds)
     return json_answer({"token": token, "expires_in": int(seconds), "user_openid": user})

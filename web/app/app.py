@@ -23,7 +23,6 @@ from web.api import (
     images,
     issued_tokens,
     metrics_route,
-    ops,
     start,
     stored_files,
     tasks,
@@ -31,7 +30,6 @@ from web.api import (
     wechat,
     works,
 )
-from web.api.ops_samples import keep_samples
 from web.app import pages, shared_work
 from web.app.revoked_streams import end_revoked_streams
 from web.doors.cloudbase import door as cloudbase
@@ -51,6 +49,8 @@ from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.openapi.description import DESCRIPTION, Description, show_openapi
+from web.operators import bulk, ops, users
+from web.operators.ops_samples import keep_samples
 from web.sharing import archives, shares
 
 
@@ -149,6 +149,17 @@ ADDRESSES = (
     Address("POST", "/v1/ops/pauses", ops.pause, "pause", 201),
     Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, "resume", 204),
     Address("POST", "/v1/ops/sweep", ops.sweep, "sweepNow"),
+    Address("POST", "/v1/ops/bulk/preview", bulk.preview, "previewBulkAction"),
+    Address("POST", "/v1/ops/bulk", bulk.start, "startBulkAction", 202),
+    Address("GET", "/v1/ops/bulk", bulk.list_actions, "listBulkActions"),
+    Address("GET", "/v1/ops/bulk/{bulk_id}", bulk.show, "showBulkAction"),
+    Address("POST", "/v1/ops/bulk/{bulk_id}/stop", bulk.stop, "stopBulkAction", 202),
+    Address("POST", "/v1/ops/bulk/{bulk_id}/resume", bulk.resume, "resumeBulkAction", 202),
+    Address("GET", "/v1/ops/blocked", users.list_blocked, "listBlocked"),
+    Address("POST", "/v1/ops/users/{user}/block", users.block, "blockUser"),
+    Address("DELETE", "/v1/ops/users/{user}/block", users.unblock, "unblockUser", 204),
+    Address("POST", "/v1/ops/users/{user}/grants", users.grant, "grantAsAdmin", 201),
+    Address("POST", "/v1/ops/users/{user}/revoke", users.revoke, "revokeTokensOfUser"),
     Address("GET", START_PATH, start.enter, "enter", 303),
     Address("GET", "/", pages.console, "console"),
     Address("GET", "/ops", pages.ops, "operate"),
@@ -212,6 +223,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     app[SHAPES] = {"/openai/v1/": openai_error, "/replicate/v1/": replicate.error_answer, "/fal/": fal_error}
     app.cleanup_ctx.append(follow_the_log)
     app.cleanup_ctx.append(keep_samples)
+    app.cleanup_ctx.append(bulk.run_bulk_actions)
     app.cleanup_ctx.append(wechat.open_door)
     app.cleanup_ctx.append(keep_counts)
     app.cleanup_ctx.append(keep_cut_orders)

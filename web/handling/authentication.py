@@ -26,7 +26,7 @@ from web.http.problems import CHALLENGE, Problem
 
 log = logging.getLogger("darkroom.web")
 
-DEMO = Identity("demo", "operator")
+DEMO = Identity("demo", "admin")
 FEED_PATH = "/v1/works/feed"
 # Paths that have their own proof, or only public data.
 OPEN_PATHS = frozenset(

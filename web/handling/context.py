@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from config.settings import Settings
 from metrics.web_metrics import WebMetrics
-from supervisor.core.errors import Fault, Revoked
+from supervisor.core.errors import Fault, Revoked, UserBlocked
 from supervisor.core.fair_turns import Turns
 from supervisor.database.interface.database import READER_THREADS, Database, PendingResult, Transaction
 from supervisor.objects.disk_space import is_full
 from supervisor.objects.object_store import FileStore, StoreAway
 from supervisor.objects.open_store import open_file_store
 from supervisor.security.file_links import LinkSigner
+from supervisor.security.roles import serves
 from supervisor.security.secret import secret_before
 from supervisor.security.token_proof import Proof, is_revoked
 from supervisor.security.tokens import Identity
 from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.services.submission_batcher import Submissions
 from supervisor.store.ledger import credits
-from supervisor.store.limits import revocations
+from supervisor.store.limits import blocks, revocations
+from supervisor.store.limits.notices import Notice
 from web.feed.hub import Hub
 from web.http.client_address import client_address
 from web.http.detached_work import finished
@@ -44,6 +47,8 @@ FILE_CALLS = 16
 PING_SECONDS = 15.0
 OF_LATE_SECONDS = 60.0
 MOST_USERS_REMEMBERED = 100_000
+# Blocked users may still read their feeds.
+OPEN_TO_BLOCKED = frozenset({"/v1/works/feed", "/v1/works/changes", "/v1/feed-tickets"})
 
 
 @dataclasses.dataclass
@@ -93,20 +98,31 @@ class Context:
         return sentence if sentence and time.monotonic() - failed_at < OF_LATE_SECONDS else None
 
     async def read(self, request: web.Request, query: Callable[[Transaction], T]) -> T:
-        """A query for the bearer of the request's token, who never gets all reader threads.  Raises Revoked, by the
-        same snapshot."""
+        """A query for the bearer of the request's token, who never gets all reader threads.  Raises Revoked and
+        UserBlocked, by the same snapshot."""
         asked = _for_bearer(request, query)
-        return await self.read_turns.held_through(
-            lambda: self.database.read_async(asked), request[IDENTITY].user
-        )
+        with self._noting_blocked(request):
+            return await self.read_turns.held_through(
+                lambda: self.database.read_async(asked), request[IDENTITY].user
+            )
 
     async def check_token(self, request: web.Request) -> None:
-        """Raises Revoked if the request's token was taken back: for answers that read nothing else."""
+        """Raises Revoked if the request's token was taken back, UserBlocked if its user is blocked: for answers that
+        read nothing else, and before a body is received."""
         await self.read(request, lambda _: None)
 
     async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
-        """A step for the bearer of the request's token; raises Revoked, without a change, if the token was revoked."""
-        return await self.database.write_async(_for_bearer(request, step))
+        """A step for the bearer of the request's token.  Raises Revoked and UserBlocked, without a change."""
+        with self._noting_blocked(request):
+            return await self.database.write_async(_for_bearer(request, step))
+
+    @contextlib.contextmanager
+    def _noting_blocked(self, request: web.Request) -> Iterator[None]:
+        try:
+            yield
+        except UserBlocked:
+            self.notices.note(Notice.BLOCKED, request[IDENTITY].user)
+            raise
 
     async def ensure_account(self, user: str) -> None:
         """Open the user's account, with its sign-up grant, the first time they are seen."""
@@ -150,25 +166,30 @@ def make_context(
 
 
 def _for_bearer(request: web.Request, step: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
-    """The step with the check whether the token was revoked; if so, the step is rolled back."""
-    proofs = request[IDENTITY].proofs
+    """The step with the check whether the token was revoked or the user is blocked; if so, the step is rolled back."""
+    identity, resource = request[IDENTITY], request.match_info.route.resource
+    may_be_blocked = resource is None or resource.canonical not in OPEN_TO_BLOCKED
 
     def guarded(tx: Transaction) -> T:
-        asked = revocations.ask(tx, proofs)  # sent to a server with the step's first statement
+        # both are sent to a server with the step's first statement
+        revoked = revocations.ask(tx, identity.proofs) if identity.proofs else None
+        blocked = blocks.ask(tx, identity.user) if may_be_blocked else None
         try:
             result = step(tx)
         except (Fault, ValueError):
-            _refuse_revoked(asked, proofs)
+            _refuse(revoked, blocked, identity.proofs)
             raise
-        _refuse_revoked(asked, proofs)
+        _refuse(revoked, blocked, identity.proofs)
         return result
 
-    return guarded if proofs else step
+    return guarded
 
 
-def _refuse_revoked(asked: PendingResult, proofs: tuple[Proof, ...]) -> None:
-    if is_revoked(asked.all(), proofs):
+def _refuse(revoked: PendingResult | None, blocked: PendingResult | None, proofs: tuple[Proof, ...]) -> None:
+    if revoked is not None and is_revoked(revoked.all(), proofs):
         raise Revoked
+    if blocked is not None:
+        blocks.refuse(blocked)
 
 
 CONTEXT = web.AppKey("CONTEXT", Context)
@@ -184,8 +205,8 @@ def context_of(request: web.Request) -> Context:
 
 
 def check_is_service(request: web.Request) -> None:
-    """Raises a Problem, 403, unless the caller is a service or an operator."""
-    if request[IDENTITY].role not in ("service", "operator"):
+    """Raises a Problem, 403, unless the caller is a service, an operator or an admin."""
+    if not serves(request[IDENTITY].role):
         raise Problem(403, "This is for services: it needs a token with role 'service'.", kind="forbidden")
 
 

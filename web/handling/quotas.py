@@ -1,9 +1,9 @@
 """Limits of requests a minute, for a user, and for an address without a valid token.
 
-Not counted: requests from this host itself, the roles `service` and `operator`, and paths outside `/v1/` (pages,
-health, files with signed links).  Callbacks have their own token; one with an invalid token counts for its address.
-Every counted answer has the caller's state: `RateLimit-Policy` and `RateLimit` as in the IETF's draft "RateLimit header
-fields for HTTP" (draft-ietf-httpapi-ratelimit-headers-10).
+Not counted: requests from this host itself, the roles `service`, `operator` and `admin`, and paths outside `/v1/`
+(pages, health, files with signed links).  Callbacks have their own token; one with an invalid token counts for its
+address.  Every counted answer has the caller's state: `RateLimit-Policy` and `RateLimit` as in the IETF's draft
+"RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers-10).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from config.settings import Limits, Settings
+from supervisor.security.roles import is_bound
 from supervisor.store.limits.notices import Notice
 from web.handling.context import CONTEXT, IDENTITY, address_of, context_of
 from web.http.client_address import household
@@ -115,7 +116,7 @@ async def keep_counts(app: web.Application) -> AsyncIterator[None]:
 async def obey_quotas(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Pass on requests of a known caller within the quotas; 429 for the others."""
     identity = request.get(IDENTITY)
-    if identity is not None and identity.role == "user":
+    if identity is not None and is_bound(identity.role):
         try:
             await count_request(request, f"user:{identity.user}")
         except Problem:

@@ -119,7 +119,7 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(404, str(error), kind="not_found")
         case faults.AlreadyFinished():
             return Problem(409, str(error), kind="already_finished")
-        case faults.WorkerNotFound() | faults.WebhookNotFound():
+        case faults.WorkerNotFound() | faults.WebhookNotFound() | faults.BulkNotFound():
             return Problem(404, str(error), kind="not_found")
         case faults.NotReleasable():
             return Problem(409, str(error), kind="not_releasable")
@@ -129,6 +129,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(
                 422, str(error), kind="idempotency_key_reused", errors=[("/Idempotency-Key", str(error))]
             )
+        case faults.UserBlocked():
+            return Problem(403, str(error), kind="user_blocked")
         case faults.InsufficientCredits():
             return Problem(402, str(error), kind="insufficient_credits")
         case faults.TooManyOpenTasks():

@@ -12,7 +12,7 @@ import logging
 import time
 
 from metrics.web_metrics import WebMetrics
-from supervisor.core.errors import Fault, InsufficientCredits, QueueFull, TooManyOpenTasks
+from supervisor.core.errors import Fault, InsufficientCredits, QueueFull, TooManyOpenTasks, UserBlocked
 from supervisor.database.interface.database import Database
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.store.limits import notices
@@ -37,8 +37,10 @@ class Notices:
         self._minute = 0.0
 
     def refused(self, fault: Exception, user: str) -> None:
-        """Record a refused order, if the reason is a limit or missing credits."""
+        """Record a refused order, if the reason is a block, a limit or missing credits."""
         match fault:
+            case UserBlocked():
+                notice = Notice.BLOCKED
             case InsufficientCredits():
                 notice = Notice.NO_CREDITS
             case TooManyOpenTasks():

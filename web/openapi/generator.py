@@ -20,6 +20,7 @@ from web.openapi.left_out import told_in_words
 from web.openapi.operation import RETRY_AFTER, Answer, Operation
 from web.openapi.operations import ACTED_FOR, OPERATIONS, TAGS
 from web.openapi.ops_task_schemas import OPS_ANSWERS
+from web.openapi.ops_user_schemas import USER_ANSWERS
 from web.openapi.type_schemas import PARAMS, model_name, params_schema
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -86,7 +87,9 @@ def _operation(name: str, operation: Operation, settings: Settings) -> dict[str,
         answers.setdefault(401, operation.error("Without a token, or with one that proves nothing."))
         answers.setdefault(
             403,
-            operation.error("Not for this caller: a foreign page or proxy, or `X-User` without the role."),
+            operation.error(
+                "Not for this caller: a foreign page or proxy, a blocked user, or `X-User` without the role."
+            ),
         )
         answers.setdefault(
             429, operation.error("More requests in this minute than are accepted.", RETRY_AFTER)
@@ -143,7 +146,8 @@ def _schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> dict[str, Any]:
 
 def _schemas(settings: Settings) -> dict[str, Any]:
     _, answered = models_json_schema(
-        [(model, "serialization") for model in (*schemas.ANSWERS, *OPS_ANSWERS)], ref_template=_REFERENCE
+        [(model, "serialization") for model in (*schemas.ANSWERS, *OPS_ANSWERS, *USER_ANSWERS)],
+        ref_template=_REFERENCE,
     )
     _, accepted = models_json_schema(
         [(SubmissionBody, "validation"), (TaskParams, "validation")], ref_template=_REFERENCE

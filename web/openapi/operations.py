@@ -6,6 +6,7 @@ from supervisor.core.lifecycle import FINAL, OPEN
 from web.openapi import ops_schemas, ops_task_schemas, schemas
 from web.openapi.door_operations import DOOR_OPERATIONS
 from web.openapi.operation import JSON, RETRY_AFTER, Answer, Operation, parameter, problem
+from web.openapi.ops_operations import OPS_OPERATIONS
 
 TAGS = {
     "Pictures": "Photos go in before tasks that use them; finished pictures come out under signed links.",
@@ -15,7 +16,8 @@ TAGS = {
     "Credits": "A task is paid when it is accepted and refunded when it ends without its pictures.",
     "Other SDKs": "Doors that speak as another service does, for its SDKs.",
     "Service": "For operation: needs no token, shows nothing about users.",
-    "Operators": "What the page `/ops` shows and does.  Role `operator`; all others get 403.",
+    "Operators": "What the page `/ops` shows and does.  Role `viewer` reads, `operator` also acts, `admin` also acts on"
+    " users; all others get 403.",
 }
 
 REPLAYED = {"Idempotent-Replayed": "`true` where an earlier request with this key has made the task."}
@@ -435,7 +437,7 @@ OPERATIONS: dict[str, Operation] = {
             415: problem("The body does not say that it is JSON."),
             422: problem("The user or the time is wrong."),
         },
-        "Role `service` or `operator`; all others get 403.  Revoking the token that asks, or all of its"
+        "Role `service`, `operator` or `admin`; all others get 403.  Revoking the token that asks, or all of its"
         " holder, revokes the token that it was given, too.",
         body={
             JSON: {
@@ -515,7 +517,7 @@ OPERATIONS: dict[str, Operation] = {
             415: problem("The body does not say that it is JSON."),
             422: problem("The amount or the reference is wrong."),
         },
-        "Role `service` or `operator`; all others get 403.  `reference` names the reason, such as an order"
+        "Role `service`, `operator` or `admin`; all others get 403.  `reference` names the reason, such as an order"
         " of your shop: sent again, it grants nothing more.",
         (_USER,),
         {
@@ -664,6 +666,7 @@ OPERATIONS: dict[str, Operation] = {
 _MOVED = Answer("The task as it stands now.", ops_task_schemas.OpsMoved)
 _NO_SUCH_TASK = problem("There is no such task.")
 OPERATIONS |= {
+    **OPS_OPERATIONS,
     "showOverview": Operation(
         "Operators",
         "How everything stands: troubles, queue, running and stuck tasks, workers, providers, an hour of samples.",

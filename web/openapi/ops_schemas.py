@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from web.openapi.ops_user_schemas import OpsBulkAction
 from web.openapi.schemas import ClosedAnswer, ErrorCode, Id, Percent, Status, Time
 
 Count = Annotated[int, Field(ge=0)]
@@ -198,11 +199,34 @@ class OpsAction(ClosedAnswer):
     id: Annotated[int, Field(ge=1)]
     at: Time
     operator: str
-    action: Literal["cancel", "retry", "release", "drain", "pause", "resume", "resend", "sweep"]
-    kind: Literal["task", "worker", "type", "provider", "sweep"]
+    role: Annotated[
+        Literal["operator", "admin", "command"] | None,
+        Field(description="`command`: on a host of the system.  Null in rows of earlier releases."),
+    ]
+    action: Literal[
+        "cancel",
+        "retry",
+        "release",
+        "drain",
+        "pause",
+        "resume",
+        "resend",
+        "sweep",
+        "block",
+        "unblock",
+        "grant",
+        "revoke",
+        "bulk_retry",
+        "bulk_cancel",
+        "bulk_release",
+        "bulk_stop",
+        "bulk_resume",
+    ]
+    kind: Literal["task", "worker", "type", "provider", "sweep", "user", "token", "bulk"]
     target: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+    bulk_id: Annotated[str | None, Field(description="The action on many tasks that this is a part of.")]
 
 
 class OpsExit(ClosedAnswer):
@@ -268,7 +292,7 @@ class OpsDeadly(ClosedAnswer):
 class OpsNotice(ClosedAnswer):
     """What users are refused, or do too often, with the user to whom it happened most often."""
 
-    kind: Literal["no_credits", "open_tasks", "queue_full", "streams", "requests", "feed_opened"]
+    kind: Literal["blocked", "no_credits", "open_tasks", "queue_full", "streams", "requests", "feed_opened"]
     user_openid: Annotated[str, Field(description="Empty for everybody.")]
     times: Annotated[int, Field(ge=1)]
     first_at: Time
@@ -291,10 +315,18 @@ class OpsDisk(ClosedAnswer):
     is_full: bool
 
 
+class OpsCaller(ClosedAnswer):
+    """Who asks."""
+
+    user: str
+    role: Literal["viewer", "operator", "admin"]
+
+
 class OpsOverview(ClosedAnswer):
     """How everything stands."""
 
     at: Time
+    you: OpsCaller
     troubles: Annotated[list[OpsTrouble], Field(description="The worst first; empty when all is well.")]
     queue: list[OpsQueue]
     line: Annotated[list[OpsInLine], Field(description="The first twenty.")]
@@ -323,7 +355,10 @@ class OpsOverview(ClosedAnswer):
     slots: OpsSlots
     webhooks: OpsWebhooks
     pauses: list[OpsPause]
-    audit: Annotated[list[OpsAction], Field(description="The newest twenty, newest first.")]
+    bulk: Annotated[list[OpsBulkAction], Field(description="The newest twenty, newest first.")]
+    audit: Annotated[
+        list[OpsAction], Field(description="The newest twenty, without the parts of actions on many tasks.")
+    ]
     processes: Annotated[list[OpsProcess], Field(description="Of this host, where `darkroom up` runs them.")]
     is_broker_up: bool
     disks: Annotated[list[OpsDisk], Field(description="Those without enough room.")]

@@ -32,6 +32,7 @@ ErrorCode = Literal[
     "unknown_outcome",
     "remote_lost",
     "expired",
+    "user_blocked",
     "worker_died",
     "internal",
 ]

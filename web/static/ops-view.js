@@ -113,6 +113,9 @@ export function sweeps(seen, acts) {
 
 const UNDONE_BY = { pause: "resume", resume: "pause", cancel: "retry", retry: "cancel" };
 
+/** Who acted, and in which role; rows of earlier releases name none. */
+const byWhom = ({ operator, role }) => role ? `${operator} (${tell(`role.${role}`)})` : operator;
+
 /** Only the newest action on something can be undone, and only one that has an inverse. */
 export function audit(entries, acts) {
   const seen = new Set();
@@ -121,7 +124,7 @@ export function audit(entries, acts) {
     if (each.action !== "resend") seen.add(`${each.kind}:${each.target}`); // it changes nothing of its task
     const inverse = UNDONE_BY[each.action];
     const run = each.kind === "task" ? () => acts[inverse](each.target) : () => acts[inverse](each.kind, each.target);
-    return [clock(each.at), each.operator, tell(each.action), `${each.kind} ${each.target}`, each.after?.reason ?? "–",
+    return [clock(each.at), byWhom(each), tell(each.action), `${each.kind} ${each.target}`, each.after?.reason ?? "–",
       inverse ? isNewest ? button("undo", `${each.action} ${each.target}`, run) : "" : make("span", { class: "hint" }, tell("no.undo"))];
   });
   return table(tell("audit"), [[tell("at")], [tell("who.did")], [tell("action")], [tell("what")], [tell("reason.of")], [""]], rows);
@@ -157,7 +160,7 @@ export function task(found, acts) {
     ...(found.costs.length ? [make("h3", {}, tell("costs")), ...table("", [[tell("at")], [tell("provider")], [tell("attempt"), 1], [tell("lease"), 1], [tell("cost"), 1]],
       found.costs.map((each) => [clock(each.at), each.provider, String(each.attempt), String(each.lease), `${each.cost} ${each.unit}`])).slice(1)] : []),
     ...(found.audit.length ? [make("h3", {}, tell("by.operators")), make("ul", { class: "timeline" }, ...found.audit.map((each) =>
-      make("li", {}, make("time", {}, clock(each.at)), make("i", {}, ""), make("span", {}, `${tell(each.action)} · ${each.operator}`))))] : []),
+      make("li", {}, make("time", {}, clock(each.at)), make("i", {}, ""), make("span", {}, `${tell(each.action)} · ${byWhom(each)}`))))] : []),
   ];
 }
 

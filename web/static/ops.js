@@ -3,6 +3,7 @@
  * recorded by the server.  How it looks is `ops-view.js`.
  */
 
+import * as bulk from "./ops-bulk.js";
 import { fill } from "./ops-elements.js";
 import { clock, showOpsWords, tell } from "./ops-words.js";
 import * as view from "./ops-view.js";
@@ -13,7 +14,7 @@ const TOKEN_KEY = "darkroom.token";
 const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "webhooks", "line", "failures", "sweeps"];
 const $ = (id) => document.getElementById(id);
 
-let seen = null, looked = null, openTask = null, drawn = {}, timer = null;
+let seen = null, looked = null, openTask = null, drawn = {}, timer = null, previewed = null;
 
 class Refused extends Error {
   constructor(status, text, type) {
@@ -69,6 +70,9 @@ function draw() {
   put("tiles", () => view.tiles(seen), seen);
   put("charts", () => view.charts(seen), seen.samples);
   for (const name of BLOCKS) put(name, () => view[name](seen, acts), seen);
+  document.body.dataset.role = seen.you.role;
+  put("bulk-fields", () => bulk.fields(seen.queue.map((each) => each.type), seen.providers.map((each) => each.name)), [seen.queue.map((each) => each.type), seen.providers.map((each) => each.name)]);
+  put("bulk-list", () => bulk.list(seen.bulk, acts), seen.bulk);
   put("audit", () => view.audit(seen.audit, acts), seen.audit);
   const bad = seen.troubles.filter((each) => each.level === "bad").length;
   document.title = `${bad ? `(${bad}) ` : ""}Darkroom · ${tell("title")}`;
@@ -108,6 +112,39 @@ async function find(event) {
   if (items.length === 1) showTask(items[0].task_id);
 }
 
+// ---------------------------------------------------------------- many tasks
+
+async function onBulk(event) {
+  event.preventDefault();
+  $("bulk-problem").hidden = true;
+  try {
+    previewed = await ask("POST", "/v1/ops/bulk/preview", bulk.asked($("bulk-form")));
+    $("bulk-title").textContent = tell("bulk.title", { action: tell(previewed.action), n: previewed.count });
+    fill($("bulk-body"), ...bulk.preview(previewed, acts));
+    $("bulk-refusal").hidden = true;
+    $("bulk-yes").textContent = tell("bulk.start", { action: tell(previewed.action), n: previewed.count });
+    $("bulk-yes").disabled = !previewed.count;
+    $("bulk-dialog").showModal();
+  } catch (error) {
+    $("bulk-problem").textContent = error.message;
+    $("bulk-problem").hidden = false;
+  }
+}
+
+async function startBulk() {
+  $("bulk-yes").disabled = true;
+  const { action, filter, count } = previewed;
+  try {
+    await ask("POST", "/v1/ops/bulk", { action, filter, expected: count });
+    $("bulk-dialog").close();
+    $("said").textContent = tell("done", { what: tell("bulk.started") });
+    look();
+  } catch (error) {
+    $("bulk-refusal").textContent = error.message;
+    $("bulk-refusal").hidden = false;
+  }
+}
+
 // ---------------------------------------------------------------- what is done, each after a question
 
 const acts = {
@@ -119,6 +156,8 @@ const acts = {
   resend: (id) => makeSure("resend", id, () => ask("POST", `/v1/ops/webhooks/${id}/resend`)),
   pause: (kind, name) => makeSure("pause", name, (reason) => ask("POST", "/v1/ops/pauses", { kind, name, reason }), `sure.pause.${kind}`, true),
   resume: (kind, name) => makeSure("resume", name, () => ask("DELETE", `/v1/ops/pauses/${kind}/${encodeURIComponent(name)}`)),
+  bulkStop: (id) => makeSure("bulk_stop", id, () => ask("POST", `/v1/ops/bulk/${id}/stop`)),
+  bulkResume: (id) => makeSure("bulk_resume", id, () => ask("POST", `/v1/ops/bulk/${id}/resume`)),
   sweep: () => makeSure("sweep", "", () => ask("POST", "/v1/ops/sweep")),
 };
 
@@ -171,6 +210,9 @@ function onToken(event) {
 function listen() {
   $("search").addEventListener("submit", find);
   $("token-form").addEventListener("submit", onToken);
+  $("bulk-form").addEventListener("submit", onBulk);
+  $("bulk-yes").addEventListener("click", startBulk);
+  for (const id of ["bulk-no", "bulk-close"]) $(id).addEventListener("click", () => $("bulk-dialog").close());
   $("sure-no").addEventListener("click", () => $("sure-dialog").close());
   $("task-close").addEventListener("click", () => $("task-dialog").close());
   $("task-dialog").addEventListener("close", () => { openTask = null; });

@@ -132,7 +132,7 @@ const CHINESE = {
   "error.ai_timeout": "AI 服务超时，点数已退还。", "error.invalid_input": "AI 服务无法处理这张图片。",
   "error.content_rejected": "内容未通过审核。", "error.provider_error": "AI 服务出错，点数已退还。",
   "error.provider_down": "AI 服务暂不可用。", "error.unknown_outcome": "AI 服务没有答复，点数已退还。",
-  "error.remote_lost": "AI 服务丢失了任务，点数已退还。", "error.expired": "等待过久，已取消并退还点数。",
+  "error.remote_lost": "AI 服务丢失了任务，点数已退还。", "error.expired": "等待过久，已取消并退还点数。", "error.user_blocked": "此账号已被停用。",
   "error.worker_died": "制作多次中断，点数已退还。", "error.internal": "内部错误，点数已退还。",
   "error.too_many_open_tasks": "未完成的任务过多。", "error.queue_full": "当前排队已满。",
   "error.outcome_unknown": "不确定是否已保存，请先查看再重试。",

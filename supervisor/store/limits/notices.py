@@ -19,6 +19,7 @@ EVERYBODY = ""
 class Notice(enum.StrEnum):
     """The kinds of notices."""
 
+    BLOCKED = "blocked"  # whatever a blocked user asked for, 403
     NO_CREDITS = "no_credits"  # an order was refused, 402
     OPEN_TASKS = "open_tasks"  # the user's own limit of open tasks, 429
     QUEUE_FULL = "queue_full"  # the limit of all waiting tasks, 503

@@ -10,6 +10,7 @@ from supervisor.core.lifecycle import FINAL
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit
+from supervisor.store.operators.audit import Operator
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, user_actions
@@ -19,23 +20,34 @@ View = dict[str, Any]
 _NOTED = ("status", "attempt", "lease", "worker_id", "charge")
 
 
-def cancel(tx: Transaction, operator: str, task_id: str) -> View:
-    """Cancel any user's open task, with its refund.  Raises TaskNotFound, AlreadyFinished."""
+def cancel(tx: Transaction, operator: Operator, task_id: str, *, bulk_id: str | None = None) -> View:
+    """Cancel any user's open task, with its refund.  Raises TaskNotFound, AlreadyFinished.
+
+    bulk_id: the action on many tasks that this is a part of, here and below.
+    """
     before = _noted(tx, task_id)
     view = user_actions.cancel(tx, task_id)
-    audit.record(tx, operator, "cancel", "task", task_id, before=before, after=_noted(tx, task_id))
+    audit.record(
+        tx, operator, "cancel", "task", task_id, before=before, after=_noted(tx, task_id), bulk_id=bulk_id
+    )
     return view
 
 
-def retry(tx: Transaction, settings: Settings, operator: str, task_id: str) -> View:
+def retry(
+    tx: Transaction, settings: Settings, operator: Operator, task_id: str, *, bulk_id: str | None = None
+) -> View:
     """Run a failed or cancelled task again; its user pays again.  Raises the faults of `user_actions.resubmit`."""
     before = _noted(tx, task_id)
     view = user_actions.resubmit(tx, settings, task_id)
-    audit.record(tx, operator, "retry", "task", task_id, before=before, after=_noted(tx, task_id))
+    audit.record(
+        tx, operator, "retry", "task", task_id, before=before, after=_noted(tx, task_id), bulk_id=bulk_id
+    )
     return view
 
 
-def release(tx: Transaction, settings: Settings, operator: str, task_id: str) -> View:
+def release(
+    tx: Transaction, settings: Settings, operator: Operator, task_id: str, *, bulk_id: str | None = None
+) -> View:
     """Release a task: a running one is put back for another worker, a waiting one is due at once.
 
     The worker that had it loses its lease and can store nothing.  No attempt is counted.  Raises TaskNotFound;
@@ -75,13 +87,15 @@ def release(tx: Transaction, settings: Settings, operator: str, task_id: str) ->
             raise NotReleasable(
                 task_id, f"it is {status}" if status in FINAL else "it waits for a slot already"
             )
-    audit.record(tx, operator, "release", "task", task_id, before=before, after=_noted(tx, task_id))
+    audit.record(
+        tx, operator, "release", "task", task_id, before=before, after=_noted(tx, task_id), bulk_id=bulk_id
+    )
     view = user_actions.get(tx, task_id)
     assert view is not None
     return view
 
 
-def drain(tx: Transaction, operator: str, worker_id: str) -> str:
+def drain(tx: Transaction, operator: Operator, worker_id: str) -> str:
     """Make a worker take nothing new and end when its tasks have ended, or after DRAIN_SECONDS; its state before.
 
     Its supervisor starts another in its place.  Raises WorkerNotFound.
@@ -99,7 +113,7 @@ def drain(tx: Transaction, operator: str, worker_id: str) -> str:
     return state
 
 
-def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
+def resend(tx: Transaction, operator: Operator, webhook_id: str) -> View:
     """Send a webhook again from the beginning of its schedule, under the same id; its id, task and state.
 
     An address that had answered 410 is used again.  Raises WebhookNotFound.
@@ -116,13 +130,13 @@ def resend(tx: Transaction, operator: str, webhook_id: str) -> View:
     return {"webhook_id": webhook_id, "task_id": row["task_id"], "state": "waiting"}
 
 
-def pause(tx: Transaction, operator: str, kind: str, name: str, reason: str) -> None:
+def pause(tx: Transaction, operator: Operator, kind: str, name: str, reason: str) -> None:
     """Pause a type or a provider; no change if it is paused already."""
-    if pauses.pause(tx, kind, name, operator, reason):
+    if pauses.pause(tx, kind, name, operator.name, reason):
         audit.record(tx, operator, "pause", kind, name, after={"reason": reason})
 
 
-def resume(tx: Transaction, operator: str, kind: str, name: str) -> bool:
+def resume(tx: Transaction, operator: Operator, kind: str, name: str) -> bool:
     """End the pause of a type or provider; False if it was not paused."""
     if not pauses.resume(tx, kind, name):
         return False

@@ -13,7 +13,7 @@ from supervisor.health.liveness import Liveness
 from supervisor.schema.tables import HELD, OPEN, UNSETTLED
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices, pauses
-from supervisor.store.operators import audit, waiting_counts
+from supervisor.store.operators import audit, bulk_actions, waiting_counts
 from supervisor.store.queue import last_signs, next_task, queue_snapshot
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
@@ -67,6 +67,7 @@ def read(tx: Transaction, settings: Settings) -> View:
         "slots": {"all": alive.slots, "busy": sum(each.busy for each in alive.taking)},
         "webhooks": webhook_health.read(tx),
         "pauses": pauses.all_rows(tx),
+        "bulk": bulk_actions.newest(tx),
         "audit": audit.newest(tx, ACTIONS),
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from config.settings import Settings
-from supervisor.core.errors import BadParams, Fault, InsufficientCredits
+from supervisor.core.errors import BadParams, Fault, InsufficientCredits, UserBlocked
 from supervisor.core.ids import new_ulid
 from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
@@ -155,6 +155,7 @@ def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) ->
     for each in checked:
         row, user = each.row, each.row["user_openid"]
         try:
+            known.refuse_blocked(user)
             if each.order is None:
                 raise each.fault or AssertionError
             check_uploads(known.uploads, user, each.order)
@@ -203,4 +204,9 @@ def error_code(fault: Fault) -> str:
     """The task's error.code for a fault of admission."""
     if isinstance(fault, BadParams):
         return fault.code
-    return "insufficient_credits" if isinstance(fault, InsufficientCredits) else "bad_params"
+    match fault:
+        case InsufficientCredits():
+            return "insufficient_credits"
+        case UserBlocked():
+            return "user_blocked"
+    return "bad_params"

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from supervisor.core.errors import InsufficientCredits
+from supervisor.core.errors import InsufficientCredits, UserBlocked
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
 from supervisor.database.interface.database import PendingResult, Row, Transaction
@@ -62,6 +62,12 @@ class Known:
     clocks: dict[int, int]
     highest: dict[tuple[str, int], int | None]
     uploads: dict[tuple[str, str], str | None]
+    blocked: frozenset[str]
+
+    def refuse_blocked(self, user: str) -> None:
+        """Raises UserBlocked."""
+        if user in self.blocked:
+            raise UserBlocked(user)
 
     def open_account(self, tx: Transaction, user: str) -> None:
         """The balance of an unknown user: a new account opens with its grant."""
@@ -103,7 +109,8 @@ def known(
                 (SELECT balance FROM account WHERE user_openid = who.value),
                 (SELECT count(*) FROM
                     (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {OPEN}
-                    LIMIT :count_open_to) AS opened)))
+                    LIMIT :count_open_to) AS opened),
+                (SELECT 1 FROM account WHERE user_openid = who.value AND blocked_at IS NOT NULL)))
              FROM {tx.texts(":users")} AS who),
             (SELECT {group}({array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
                 (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
@@ -117,11 +124,12 @@ def known(
     )  # fmt: skip
     of_users, of_lines, of_uploads = _under_locks(tx, users, asked)
     return Known(
-        {user: balance for user, balance, _ in of_users},
-        {user: count for user, _, count in of_users},
+        {user: balance for user, balance, _, _ in of_users},
+        {user: count for user, _, count, _ in of_users},
         {priority: clock or 0 for _, priority, clock, _ in of_lines},
         {(user, priority): highest for user, priority, _, highest in of_lines},
         {(user, upload): media_type for user, upload, media_type in of_uploads or ()},
+        frozenset(user for user, _, _, is_blocked in of_users if is_blocked),
     )
 
 

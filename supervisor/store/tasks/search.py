@@ -1,11 +1,21 @@
-"""The SQL of a search for tasks or works (`supervisor/core/search_terms.py`), on either database."""
+"""The SQL of a search for tasks or works (`supervisor/selection/search_terms.py`), on either database."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from supervisor.core.search_terms import FIELDS, Compare, Condition, Every, Not, OneOf, Search, Some, Value
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.selection.search_terms import (
+    FIELDS,
+    Compare,
+    Condition,
+    Every,
+    Not,
+    OneOf,
+    Search,
+    Some,
+    Value,
+)
 from supervisor.store.sql.rows import encoded
 
 _NAMED_OTHERWISE = {

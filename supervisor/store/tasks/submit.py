@@ -106,6 +106,7 @@ def _submit_together(
         try:
             if revocation_rows and is_revoked(revocation_rows, new.proofs):
                 raise Revoked
+            desk.refuse_blocked(new.user)
             if new.key is not None:
                 first = by_key.setdefault(new.key.place, n)
                 if first != n:
@@ -152,6 +153,10 @@ class _Desk:
         if settings.limits.pending_tasks:
             self._pending = open_task_counts.pending(tx) if pending is None else pending
 
+    def refuse_blocked(self, user: str) -> None:
+        """Raises UserBlocked, for a repeated order too."""
+        self._known.refuse_blocked(user)
+
     def accept(self, new: NewTask) -> _Accepted:
         """The order as it will be stored.  Raises a Fault."""
         user, known = new.user, self._known
@@ -171,6 +176,19 @@ class _Desk:
                 self._settings, new.task_id or new_ulid(), new.type, checked, user=user, turn=turn
             ),
         )
+
+
+def insert_unadmitted(tx: Transaction, new: NewTask) -> str:
+    """Insert an order as a program does by SQL: the dispatcher admits or fails it.  Its task's id."""
+    task_id = new.task_id or new_ulid()
+    bulk.insert(
+        tx,
+        [bulk.NewRow(task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after)],
+    )
+    if new.webhook:
+        doors = {task_id: new.webhook_door} if new.webhook_door else {}
+        deliveries.name(tx, [(task_id, new.webhook)], doors)
+    return task_id
 
 
 def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:

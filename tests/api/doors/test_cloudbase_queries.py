@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from supervisor.core.search_terms import (
+from supervisor.schema.shared.task_columns import BORN_WITH
+from supervisor.selection.search_terms import (
     ANCHORS,
     FIELDS,
     Compare,
@@ -22,7 +23,6 @@ from supervisor.core.search_terms import (
     Some,
     is_anchored,
 )
-from supervisor.schema.shared.task_columns import BORN_WITH
 from supervisor.store.tasks import search as searching
 from tests.conftest import Store
 from web.doors.cloudbase.calls import call_of

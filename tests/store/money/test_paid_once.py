@@ -28,6 +28,7 @@ from supervisor.core.errors import MayBeBilledAlready, NotReleasable, ProviderFu
 from supervisor.objects.open_store import open_file_store
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.operators import operator_actions
+from supervisor.store.operators.audit import Operator
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.remote import remote_jobs, remote_reports
@@ -257,7 +258,9 @@ def _is_released_by_an_operator(store: Store, claim: Claim, allowed: frozenset[s
     given = {"ai": EASY if allowed else CAREFUL}
     settings = store.settings.model_copy(update={"providers": given})
     try:
-        store.write(lambda tx: operator_actions.release(tx, settings, "ops", claim.task_id))
+        store.write(
+            lambda tx: operator_actions.release(tx, settings, Operator("ops", "operator"), claim.task_id)
+        )
     except NotReleasable:
         assert not allowed
         store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))

@@ -29,6 +29,7 @@ from supervisor.services.sweep import sweep
 from supervisor.store.counters import open_task_counts
 from supervisor.store.feed import works
 from supervisor.store.operators import audit
+from supervisor.store.operators.audit import Operator
 from supervisor.store.retention import ageing
 from supervisor.store.tasks import claims, images, results, user_actions
 from supervisor.store.tasks.results import ResultFile
@@ -650,7 +651,7 @@ def test_evidence_and_record_are_kept_for_ever_where_that_is_set(
     shop: Shop, store: Store, clock: Clock, completed_task: Callable[..., str]
 ) -> None:
     request_of(store, completed_task("o-1"), "done", "old")
-    store.write(lambda tx: audit.record(tx, "o-7", "sweep", "sweep", "now"))
+    store.write(lambda tx: audit.record(tx, Operator("o-7", "operator"), "sweep", "sweep", "now"))
     shop.keeps(remote_job_days=0, audit_days=0)
     clock.advance(4000 * DAY)
     counts = shop.sweep()
@@ -661,7 +662,7 @@ def test_evidence_and_record_are_kept_for_ever_where_that_is_set(
 def test_operators_actions_are_removed_after_their_time_and_never_within_a_month(
     shop: Shop, store: Store, clock: Clock, producer: Plain
 ) -> None:
-    store.write(lambda tx: audit.record(tx, "o-7", "sweep", "sweep", "now"))
+    store.write(lambda tx: audit.record(tx, Operator("o-7", "operator"), "sweep", "sweep", "now"))
     clock.advance(29 * DAY)
     with pytest.raises(REFUSED, match="kept for 30 days"):
         producer.execute("DELETE FROM audit")

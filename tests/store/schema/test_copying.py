@@ -27,6 +27,7 @@ from supervisor.store.counters import open_task_counts
 from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit
+from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import claims, images, results, user_actions
 from supervisor.store.webhooks import deliveries
 from tests.conftest import PARAMS, Clock, Store
@@ -77,7 +78,7 @@ def full(
     pending_task("o-7", params=json.dumps(ODD))
 
     def more(tx: Any) -> None:
-        audit.record(tx, "o-9", "pause", "type", "fitting", after={"reason": "a test"})
+        audit.record(tx, Operator("o-9", "operator"), "pause", "type", "fitting", after={"reason": "a test"})
         pauses.pause(tx, pauses.TYPE, "fitting", "o-9", "a test")
         images.add(tx, images.NewImage("i-1", "o-1", "uploads/i-1.jpg", 4, 3, 7, "0"))
         small = {"key": "results/t/1-1-0-thumbnail.webp", "width": 2, "height": 1}

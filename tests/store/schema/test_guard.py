@@ -11,6 +11,7 @@ import pytest
 
 from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, Event, Rule, Status
 from supervisor.store.operators import operator_actions
+from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import claims
 from tests.conftest import Store
 from tests.support.databases import REFUSED, SQLITE, UPDATES, Plain
@@ -238,7 +239,11 @@ def test_the_time_of_a_task_is_moved_by_no_other(
 def test_an_operator_may_end_a_pause(store: Store, claimed_task: Callable[..., Any]) -> None:
     claim = claimed_task()
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 100))
-    store.write(lambda tx: operator_actions.release(tx, store.settings, "o-oncall", claim.task_id))
+    store.write(
+        lambda tx: operator_actions.release(
+            tx, store.settings, Operator("o-oncall", "operator"), claim.task_id
+        )
+    )
     row = store.task(claim.task_id)
     assert (row["run_after"], row["ready"]) == (None, 1)
 

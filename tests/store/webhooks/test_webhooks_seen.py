@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.core.errors import WebhookNotFound
 from supervisor.store.operators import audit, operator_actions
+from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries, webhook_attempts, webhook_health
@@ -146,7 +147,7 @@ def test_a_resend_keeps_the_id_begins_the_schedule_anew_and_is_recorded(
     task_id = owed()
     (message,) = taken_up(store)
     put_off(store, message, None, 500, "The receiver answers 500.")
-    sent = store.write(lambda tx: operator_actions.resend(tx, "o-oncall", message.id))
+    sent = store.write(lambda tx: operator_actions.resend(tx, Operator("o-oncall", "operator"), message.id))
     assert sent == {"webhook_id": message.id, "task_id": task_id, "state": "waiting"}
     (again,) = taken_up(store)
     assert (again.id, again.attempts) == (message.id, 1)
@@ -155,4 +156,4 @@ def test_a_resend_keeps_the_id_begins_the_schedule_anew_and_is_recorded(
     assert (entry["action"], entry["operator"]) == ("resend", "o-oncall")
     assert entry["before"] == {"webhook_id": message.id, "state": "failed", "attempts": 1}
     with pytest.raises(WebhookNotFound):
-        store.write(lambda tx: operator_actions.resend(tx, "o-oncall", "msg_nobody_1"))
+        store.write(lambda tx: operator_actions.resend(tx, Operator("o-oncall", "operator"), "msg_nobody_1"))

@@ -62,9 +62,9 @@ class House:
         with contextlib.closing(sqlite3.connect(self.folder / "darkroom.db", timeout=15)) as connection:
             return connection.execute(sql, params).fetchone()
 
-    def token(self, user: str) -> str:
+    def token(self, user: str, role: str = "user") -> str:
         """A user's token, by the command line."""
-        command = [str(DARKROOM), "token", user]
+        command = [str(DARKROOM), "token", user, "--role", role]
         return subprocess.run(
             command, env=self.environ, capture_output=True, text=True, check=True
         ).stdout.strip()

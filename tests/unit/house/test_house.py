@@ -37,7 +37,9 @@ PURE = [
     "supervisor/core/queue_position.py",
     "supervisor/remote/unclear_answers.py",
     "supervisor/remote/job_states.py",
-    "supervisor/core/search_terms.py",
+    "supervisor/selection/search_terms.py",
+    "supervisor/selection/task_filter.py",
+    "supervisor/security/roles.py",
     "supervisor/core/shown_images.py",
     "supervisor/media/shown_outputs.py",
     "supervisor/webhooks/schedule.py",
@@ -104,11 +106,11 @@ def _names_of_modules() -> dict[str, Path]:
 # The folders of each package from the highest to the lowest: one imports only what stands below it.
 FOLDERS = {
     "supervisor": """
-        cli cli/doctor kubernetes services pictures store/operators processes store/feed store/recovery broker
+        cli cli/doctor cli/shown kubernetes services pictures store/operators processes store/feed store/recovery broker
         store/queue store/retention schema/migrations store/tasks schema/copy store/remote store/webhooks telemetry
         store/limits schema database schema/postgres webhooks database/postgres schema/sqlite security database/sqlite
-        health net objects schema/shared store/ledger store/counters store/sql database/interface doors remote core
-        media store .
+        health net objects schema/shared store/ledger store/counters store/sql database/interface doors remote
+        selection core media store .
     """,
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker registry providers/openai
@@ -117,7 +119,8 @@ FOLDERS = {
         providers/warm providers/common net providers files
     """,
     "web": """
-        . app openapi doors/openai doors/replicate doors/fal doors/cloudbase doors sharing api handling uploads limits
+        . app openapi operators doors/openai doors/replicate doors/fal doors/cloudbase doors sharing api handling uploads
+        limits
         feed http
     """,
     "metrics": "monitoring .",

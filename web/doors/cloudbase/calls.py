@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from config.values import Settings
-from supervisor.core.search_terms import FIELDS, Condition, Search
+from supervisor.selection.search_terms import FIELDS, Condition, Search
 from web.doors.cloudbase.ejson import BadEjson, decode
 from web.doors.cloudbase.orders import Order, Wanted, order_of, status_of
 from web.doors.cloudbase.queries import condition_of, projection_of, search_of

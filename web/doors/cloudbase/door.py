@@ -17,12 +17,12 @@ from aiohttp import web
 
 from supervisor.core.errors import KeyReused
 from supervisor.core.ids import new_ulid
-from supervisor.core.search_terms import Compare, Search
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.database.interface.errors import IntegrityError
 from supervisor.security.cloudbase_keys import is_secret_id, secret_key
 from supervisor.security.token_proof import Proof
 from supervisor.security.tokens import Identity
+from supervisor.selection.search_terms import Compare, Search
 from supervisor.store.feed import works
 from supervisor.store.sql.rows import decoded, work_doc
 from supervisor.store.tasks import idempotency, search, user_actions

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from supervisor.core.search_terms import (
+from supervisor.selection.search_terms import (
     ANCHORS,
     FIELDS,
     Compare,

@@ -1,17 +1,15 @@
-"""/v1/ops/…: the operators' view and actions.  Other callers get 403; every action is recorded."""
+"""/v1/ops/…: the operators' view of the system, and their actions on tasks and parts; every action is recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 
 from supervisor.core.errors import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.core.ids import is_task_id, is_webhook_id
-from supervisor.database.interface.database import Transaction
 from supervisor.health.diagnosis import diagnose
 from supervisor.health.troubles import troubles
 from supervisor.processes.host_state import clock_ahead_seconds, is_broker_up, look_around
@@ -20,17 +18,15 @@ from supervisor.services.sweep import sweep_now
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit, database_space, operator_actions, overview, task_details
 from supervisor.store.tasks import user_actions
-from web.api.ops_samples import SAMPLES
 from web.api.tasks import STATUSES
-from web.handling.context import IDENTITY, context_of
+from web.handling.context import context_of
 from web.handling.request_bodies import bad_cursor, read_json, text_of
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
 from web.http.problems import Problem, unprocessable
+from web.operators.asking import one_line, operator_of, viewer_of, write
+from web.operators.ops_samples import SAMPLES
 
-T = TypeVar("T")
-
-MOST_REASON_CHARACTERS = 200
 MOST_PAUSE_BYTES = 4096
 MOST_FOUND = 50
 FOUND = (
@@ -39,17 +35,9 @@ FOUND = (
 )  # fmt: skip
 
 
-def operator_of(request: web.Request) -> str:
-    """The operator.  Raises a Problem for other callers."""
-    identity = request[IDENTITY]
-    if identity.role != "operator":
-        raise Problem(403, "This is for operators: it needs a token with role 'operator'.", kind="forbidden")
-    return identity.user
-
-
 async def show_overview(request: web.Request) -> web.Response:
     """200 with the state of the whole system."""
-    operator_of(request)
+    viewer = viewer_of(request)
     context = context_of(request)
     before = time.time()
     seen = await context.read(request, lambda tx: overview.read(tx, context.settings))
@@ -60,12 +48,13 @@ async def show_overview(request: web.Request) -> web.Response:
     seen |= await asyncio.to_thread(look_around, context.settings)
     samples = request.app[SAMPLES]
     seen["samples"] = list(samples)
+    seen["you"] = {"user": viewer.name, "role": viewer.role}
     return json_answer({**seen, "troubles": troubles(seen)})
 
 
 async def find_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks of any user, newest first."""
-    operator_of(request)
+    viewer_of(request)
     context = context_of(request)
     user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
     type_ = text_of(request, "type")
@@ -88,7 +77,7 @@ async def find_tasks(request: web.Request) -> web.Response:
 
 async def show_task(request: web.Request) -> web.Response:
     """200 with one task and all its data."""
-    operator_of(request)
+    viewer_of(request)
     task_id, context = _task_id(request), context_of(request)
     is_up = await asyncio.to_thread(is_broker_up, context.settings)
     found = await context.read(
@@ -105,7 +94,7 @@ async def show_task(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
     operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
-    view = await _write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
+    view = await write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
     context.order.note_left(view)
     return _done(view)
 
@@ -113,7 +102,7 @@ async def cancel(request: web.Request) -> web.Response:
 async def retry(request: web.Request) -> web.Response:
     """202 with the task, pending again and paid for again; 402, 409 as for its user."""
     operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
-    view = await _write(request, lambda tx: operator_actions.retry(tx, context.settings, operator, task_id))
+    view = await write(request, lambda tx: operator_actions.retry(tx, context.settings, operator, task_id))
     context.order.note_joined(view)
     return _done(view)
 
@@ -122,7 +111,7 @@ async def release(request: web.Request) -> web.Response:
     """202 with the task, which another worker may take now; 409 if there is nothing to release."""
     operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
     return _done(
-        await _write(request, lambda tx: operator_actions.release(tx, context.settings, operator, task_id))
+        await write(request, lambda tx: operator_actions.release(tx, context.settings, operator, task_id))
     )
 
 
@@ -131,7 +120,7 @@ async def drain(request: web.Request) -> web.Response:
     operator, worker_id = operator_of(request), request.match_info["worker_id"]
     if not is_task_id(worker_id):  # the same alphabet
         raise WorkerNotFound("of that name")
-    await _write(request, lambda tx: operator_actions.drain(tx, operator, worker_id))
+    await write(request, lambda tx: operator_actions.drain(tx, operator, worker_id))
     return json_answer({"worker": worker_id, "state": "draining"}, status=202)
 
 
@@ -140,7 +129,7 @@ async def resend(request: web.Request) -> web.Response:
     operator, webhook_id = operator_of(request), request.match_info["webhook_id"]
     if not is_webhook_id(webhook_id):
         raise WebhookNotFound("of that name")
-    sent = await _write(request, lambda tx: operator_actions.resend(tx, operator, webhook_id))
+    sent = await write(request, lambda tx: operator_actions.resend(tx, operator, webhook_id))
     return json_answer(sent, status=202)
 
 
@@ -152,7 +141,7 @@ async def pause(request: web.Request) -> web.Response:
     known = context.settings.tasks if kind == pauses.TYPE else context.settings.providers
     if name not in known:
         raise unprocessable("/name", f"There is no {kind} {name!r} in the settings.")
-    await _write(request, lambda tx: operator_actions.pause(tx, operator, kind, name, reason))
+    await write(request, lambda tx: operator_actions.pause(tx, operator, kind, name, reason))
     return json_answer({"kind": kind, "name": name, "reason": reason}, status=201)
 
 
@@ -160,7 +149,7 @@ async def resume(request: web.Request) -> web.Response:
     """204; 404 if it is not paused."""
     operator, kind, name = operator_of(request), request.match_info["kind"], request.match_info["name"]
     is_name = kind in pauses.KINDS and name.isprintable()
-    if not (is_name and await _write(request, lambda tx: operator_actions.resume(tx, operator, kind, name))):
+    if not (is_name and await write(request, lambda tx: operator_actions.resume(tx, operator, kind, name))):
         raise Problem(404, "Nothing of that kind and name is paused.", kind="not_found")
     return web.Response(status=204)
 
@@ -173,16 +162,11 @@ async def sweep(request: web.Request) -> web.Response:
         counts = await finished(
             context.on_files(sweep_now, context.database, context.settings, context.files)
         )
-    await _write(request, lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=counts))
+    await write(request, lambda tx: audit.record(tx, operator, "sweep", "sweep", "now", after=counts))
     return json_answer({"counts": counts})
 
 
 SWEEPING = web.AppKey("SWEEPING", asyncio.Lock)
-
-
-async def _write(request: web.Request, step: Callable[[Transaction], T]) -> T:
-    """The step's result.  A caller that disconnects undoes nothing."""
-    return await finished(context_of(request).write(request, step))
 
 
 def _asked_pause(body: Any) -> tuple[str, str, str]:
@@ -192,11 +176,7 @@ def _asked_pause(body: Any) -> tuple[str, str, str]:
         raise unprocessable("/kind", "kind must be 'type' or 'provider'.")
     if not isinstance(name, str):
         raise unprocessable("/name", "name must be a string.")
-    if not isinstance(reason, str) or len(reason) > MOST_REASON_CHARACTERS or not reason.isprintable():
-        raise unprocessable(
-            "/reason", f"reason must be one line of at most {MOST_REASON_CHARACTERS} characters."
-        )
-    return kind, name, reason
+    return kind, name, one_line(reason, "reason")
 
 
 def _done(view: dict[str, Any]) -> web.Response:

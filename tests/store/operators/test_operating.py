@@ -15,6 +15,7 @@ from supervisor.core.errors import AlreadyFinished, LeaseLost, NotReleasable, Pr
 from supervisor.health.troubles import troubles
 from supervisor.store.limits import pauses, providers
 from supervisor.store.operators import audit, operator_actions, overview, task_details
+from supervisor.store.operators.audit import Operator
 from supervisor.store.queue import queue_snapshot
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims
@@ -24,14 +25,14 @@ from tests.support.databases import REFUSED, Plain
 from web.openapi.ops_schemas import OpsOverview
 from web.openapi.ops_task_schemas import OpsExaminedTask
 
-OPERATOR = "o-oncall"
+OPERATOR = Operator("o-oncall", "operator")
 COSTLY = Provider(kind="http", may_bill_twice=False)  # type: ignore[arg-type]
 
 
 def actions(store: Store) -> list[tuple[str, str, str]]:
     """(action, kind, target), newest first."""
     rows = store.database.read(lambda tx: audit.newest(tx, 50))
-    assert all(row["operator"] == OPERATOR and row["at"] for row in rows)
+    assert all((row["operator"], row["role"]) == OPERATOR and row["at"] for row in rows)
     return [(row["action"], row["kind"], row["target"]) for row in rows]
 
 
@@ -128,13 +129,13 @@ def test_a_paused_provider_is_sent_nothing_new(
 def test_a_pause_wakes_the_dispatcher(store: Store, producer: Plain) -> None:
     if store.database.read(lambda tx: tx.dialect.name) == "postgresql":
         producer.execute("LISTEN darkroom_dispatch")
-        store.write(lambda tx: pauses.pause(tx, "type", "photography", OPERATOR, ""))
+        store.write(lambda tx: pauses.pause(tx, "type", "photography", OPERATOR.name, ""))
         store.write(lambda tx: pauses.resume(tx, "type", "photography"))
         raw: Any = producer
         assert len(list(raw.raw.notifies(timeout=90, stop_after=2))) == 2
     else:
         before = store.value("SELECT dispatch FROM wake")
-        store.write(lambda tx: pauses.pause(tx, "type", "photography", OPERATOR, ""))
+        store.write(lambda tx: pauses.pause(tx, "type", "photography", OPERATOR.name, ""))
         store.write(lambda tx: pauses.resume(tx, "type", "photography"))
         assert store.value("SELECT dispatch FROM wake") == before + 2
 
@@ -161,6 +162,7 @@ def test_the_record_can_not_be_rewritten(
 def seen(store: Store) -> dict[str, Any]:
     return {
         **store.database.read(lambda tx: overview.read(tx, store.settings)),
+        "you": {"user": "ann", "role": "viewer"},
         "processes": [],
         "is_broker_up": True,
     }

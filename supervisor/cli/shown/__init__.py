@@ -1,0 +1,1 @@
+"""What commands print of tasks, users and the system: lines, and live screens."""

@@ -1,0 +1,57 @@
+"""Runs the parts of actions on many tasks, with rests between them.  Blocks; call it in a thread.
+
+Any process that has the database may run them, also several at once: `do_part` sees to it that each part is done once.
+A part is as small, and the rest after it as long, that the writer's lock is free for others most of the time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from config.settings import Settings
+from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS
+from supervisor.database.interface.database import Database, Transaction
+from supervisor.store.operators import bulk_actions
+
+Part = tuple[str, bulk_actions.View]
+
+TASKS_AT_ONCE = 5
+OTHERS_RUN_SECONDS = 0.5  # until another look, where another process does the parts
+
+
+def run_action(
+    database: Database,
+    settings: Settings,
+    bulk_id: str,
+    stop: threading.Event,
+    told: Callable[[], None] = lambda: None,
+) -> None:
+    """Run an action until it is done or stopped, or until `stop` is set.  told: called after each part."""
+    while not stop.is_set():
+        following = database.read(lambda tx: bulk_actions.next_tasks(tx, settings, bulk_id))
+        if following is None:
+            return
+        step, tasks = following.step, following.tasks
+        parts = [tasks[n : n + TASKS_AT_ONCE] for n in range(0, len(tasks), TASKS_AT_ONCE)] or [[]]
+        for n, part in enumerate(parts):
+            began = time.monotonic()
+
+            def do(tx: Transaction, step: int = step + n, part: list[Part] = part) -> bool:
+                return bulk_actions.do_part(tx, settings, bulk_id, step, part)
+
+            if not database.write(do).result():
+                stop.wait(OTHERS_RUN_SECONDS)
+                break
+            told()
+            if stop.wait(max(SHORTEST_REST_SECONDS, REST * (time.monotonic() - began))):
+                return
+
+
+def run_all(database: Database, settings: Settings, stop: threading.Event) -> int:
+    """Run every action that has parts to do, the oldest first; how many there were."""
+    waiting = database.read(bulk_actions.running)
+    for bulk_id in waiting:
+        run_action(database, settings, bulk_id, stop)
+    return len(waiting)

@@ -1,0 +1,1 @@
+"""The operators' addresses over HTTP."""

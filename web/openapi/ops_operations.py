@@ -1,0 +1,155 @@
+"""The descriptions of the operators' addresses about users and about many tasks at once."""
+
+from __future__ import annotations
+
+from supervisor.selection.task_filter import MEMBERS
+from web.openapi import ops_user_schemas, schemas
+from web.openapi.operation import JSON, Answer, Operation, parameter, problem
+
+_USER = parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
+_NO_USER = problem("That can name no user.")
+_LINE = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\u0000-\\u001f]*$"}
+_OF_JSON = {
+    400: problem("The body is not JSON."),
+    413: problem("The body has more than 1 MiB."),
+    415: problem("The body does not say that it is JSON."),
+}
+
+_CONDITION = {"type": "string", "maxLength": 200}
+_ACTION = {
+    "type": "object",
+    "required": ["action", "filter"],
+    "additionalProperties": False,
+    "properties": {
+        "action": {"type": "string", "enum": ["retry", "cancel", "release"]},
+        "filter": {
+            "type": "object",
+            "additionalProperties": False,
+            "minProperties": 1,
+            "properties": dict.fromkeys(MEMBERS, _CONDITION),
+        },
+    },
+}
+_EXPECTED = {"type": "integer", "minimum": 0, "maximum": 1_000_000_000}
+_BULK_ID = parameter("path", "bulk_id", {"type": "string"}, "An action's id.")
+_NO_BULK = problem("There is no such action.")
+_AS_IT_IS = Answer("As it stands now.", ops_user_schemas.OpsBulkAction)
+_BAD_FILTER = problem("The action or a condition is wrong, or there is no condition.")
+
+OPS_OPERATIONS: dict[str, Operation] = {
+    "previewBulkAction": Operation(
+        "Operators",
+        "What an action on many tasks would concern: how many, which credits, a sample.  Changes nothing.",
+        {
+            200: Answer("As it is now.", ops_user_schemas.OpsBulkPreview),
+            **_OF_JSON,
+            422: _BAD_FILTER,
+        },
+        "Conditions that are named must all hold.  `from` and `to` are the time of the end for `retry`, and of the"
+        " order for the others; `text` is a part of the error's words.",
+        body={JSON: _ACTION},
+    ),
+    "startBulkAction": Operation(
+        "Operators",
+        "Retry, cancel or release every task that meets a filter.",
+        {
+            202: Answer("It has begun.", ops_user_schemas.OpsBulkAction),
+            **_OF_JSON,
+            409: problem("More tasks match than were expected."),
+            422: _BAD_FILTER,
+        },
+        "`filter` and `expected` are those of the preview.  Each task is acted on once, and recorded; a restart of any"
+        " part goes on where it was.",
+        body={
+            JSON: {
+                **_ACTION,
+                "required": ["action", "filter", "expected"],
+                "properties": {**_ACTION["properties"], "expected": _EXPECTED},  # type: ignore[dict-item]
+            }
+        },
+    ),
+    "listBulkActions": Operation(
+        "Operators",
+        "The newest actions on many tasks.",
+        {200: Answer("At most twenty.", ops_user_schemas.OpsBulkActions)},
+    ),
+    "showBulkAction": Operation(
+        "Operators", "An action on many tasks.", {200: _AS_IT_IS, 404: _NO_BULK}, parameters=(_BULK_ID,)
+    ),
+    "stopBulkAction": Operation(
+        "Operators",
+        "Stop an action on many tasks after the part that is being done.",
+        {202: _AS_IT_IS, 404: _NO_BULK},
+        parameters=(_BULK_ID,),
+    ),
+    "resumeBulkAction": Operation(
+        "Operators",
+        "Let a stopped action on many tasks go on where it was stopped.",
+        {202: _AS_IT_IS, 404: _NO_BULK},
+        parameters=(_BULK_ID,),
+    ),
+    "listBlocked": Operation(
+        "Operators",
+        "The users who are blocked, the newest first.",
+        {200: Answer("At most 200.", ops_user_schemas.OpsBlockedUsers)},
+    ),
+    "blockUser": Operation(
+        "Operators",
+        "Block a user: no door takes anything from them, and their rows by SQL fail as `user_blocked`.",
+        {
+            200: Answer("The block as it stands.", ops_user_schemas.OpsBlock),
+            **_OF_JSON,
+            404: _NO_USER,
+            422: problem("There is no reason, or it would block the admin who asks."),
+        },
+        "Role `admin`.  Open tasks go on, and the user's feed may still be read.",
+        (_USER,),
+        {
+            JSON: {
+                "type": "object",
+                "required": ["reason"],
+                "additionalProperties": False,
+                "properties": {"reason": _LINE},
+            }
+        },
+    ),
+    "unblockUser": Operation(
+        "Operators",
+        "End a user's block.",
+        {204: Answer("It is ended."), 404: problem("This user is not blocked.")},
+        "Role `admin`.",
+        (_USER,),
+    ),
+    "grantAsAdmin": Operation(
+        "Operators",
+        "Grant a user credits, with a record of who did.",
+        {
+            200: Answer("It was made before; nothing is changed.", schemas.Grant),
+            201: Answer("Made.", schemas.Grant),
+            **_OF_JSON,
+            404: _NO_USER,
+            409: problem("The reference stands for another user, or another amount."),
+            422: problem("The amount or the reference is wrong."),
+        },
+        "Role `admin`.  With a `reference` a repeat grants nothing more; without one, each request grants anew.",
+        (_USER,),
+        {
+            JSON: {
+                "type": "object",
+                "required": ["amount"],
+                "additionalProperties": False,
+                "properties": {
+                    "amount": {"type": "integer", "minimum": 1, "maximum": 1_000_000_000},
+                    "reference": {**_LINE, "pattern": "^[^\\u0000]*$"},
+                },
+            }
+        },
+    ),
+    "revokeTokensOfUser": Operation(
+        "Operators",
+        "Revoke every token that a user has had until now.",
+        {200: Answer("They are refused.", ops_user_schemas.OpsRevoked), 404: _NO_USER},
+        "Role `admin`.  Open streams end within 15 seconds; tokens that are made later are valid.",
+        (_USER,),
+    ),
+}

@@ -1,0 +1,1 @@
+"""The operators' addresses, `/v1/ops/…`: what the page `/ops` asks for, and what it does."""

@@ -1,0 +1,76 @@
+"""/v1/ops/users/…: what admins do to users."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from supervisor.core.ids import new_ulid
+from supervisor.database.interface.database import Transaction
+from supervisor.store.limits import blocks
+from supervisor.store.operators import administration
+from web.api.grants import grant_in, granted
+from web.handling.context import context_of
+from web.handling.request_bodies import judge_json, members_of
+from web.handling.responses import json_answer
+from web.http.problems import Problem, unprocessable
+from web.operators.asking import admin_of, named_user, one_line, viewer_of, write
+
+OURS = "ops:"  # separate from the references of services and of the command line
+MOST_BLOCKED = 200
+
+
+async def list_blocked(request: web.Request) -> web.Response:
+    """200 with the users who are blocked, the newest first."""
+    viewer_of(request)
+    items = await context_of(request).read(request, lambda tx: blocks.all_blocked(tx, MOST_BLOCKED))
+    return json_answer({"items": items})
+
+
+async def block(request: web.Request) -> web.Response:
+    """200 with the block, new or with another reason; 422 for a block of oneself."""
+    admin, user = admin_of(request), named_user(request)
+    reason = await judge_json(request, _reason_in)
+    if user == admin.name:
+        raise unprocessable("/user", "You can't block yourself: nobody could end that block from here.")
+    stands = await write(request, lambda tx: administration.block(tx, admin, user, reason))
+    return json_answer({"user": user, **stands})
+
+
+async def unblock(request: web.Request) -> web.Response:
+    """204; 404 for a user who is not blocked."""
+    admin, user = admin_of(request), named_user(request)
+    if not await write(request, lambda tx: administration.unblock(tx, admin, user)):
+        raise Problem(404, "This user is not blocked.", kind="not_found")
+    return web.Response(status=204)
+
+
+async def grant(request: web.Request) -> web.Response:
+    """As `POST /v1/credits/{user}/grants`, recorded; without a reference each request is a grant of its own."""
+    admin, user = admin_of(request), named_user(request)
+    amount, reference = await judge_json(request, lambda body: grant_in(body, given_reference=new_ulid()))
+    given = await granted(
+        request, lambda tx: administration.grant(tx, admin, user, amount, OURS + reference), user, amount
+    )
+    body = {"user": user, "amount": amount, "reference": reference, "balance": given.balance}
+    return json_answer(body, status=201 if given.is_new else 200)
+
+
+async def revoke(request: web.Request) -> web.Response:
+    """200: every token that the user has had until now is refused."""
+    admin, user, now = admin_of(request), named_user(request), time.time()
+
+    def step(tx: Transaction) -> None:
+        administration.revoke_user(tx, admin, user, now)
+
+    await write(request, step)
+    return json_answer({"user": user, "not_before": now})
+
+
+def _reason_in(body: Any) -> str:
+    given, wrong = members_of(body, ("reason",))
+    if wrong:
+        raise Problem(422, "The user can't be blocked like this.", kind="bad_params", errors=wrong)
+    return one_line(given.get("reason"), "reason", fewest=1)
