@@ -31,6 +31,7 @@ BENCHES = (
     "needs",
     "warm_models",
     "neighbours",
+    "bulk_actions",
     "large_file",
 )
 

@@ -28,9 +28,13 @@ from supervisor.core import rescue
 from supervisor.core.claim import Claim
 from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, SettingFault
 from supervisor.database.interface.database import Transaction
+from supervisor.store.operators import attempt_logs
 from supervisor.store.tasks import claims
-from supervisor.telemetry import tracing
+from supervisor.telemetry import attempt_lines, tracing
+from supervisor.telemetry.attempt_lines import Lines
 from supervisor.telemetry.spans import Span
+
+SUCCESSES = frozenset({"completed", "handed_off"})  # steps after which nobody asks for the log
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +71,13 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
     names = {"task": claim.task_id, "lease": claim.lease, "attempt": claim.attempt, "worker": worker.id}
     if span.trace_id:
         names["trace_id"] = span.trace_id
+    with attempt_lines.keeping(claim.task_id, claim.lease) as lines:
+        await _run_and_record(worker, running, claim, span, names, lines)
+
+
+async def _run_and_record(
+    worker: Worker, running: Running, claim: Claim, span: Span, names: dict[str, Any], lines: Lines
+) -> None:
     bound = log.bind(**names)
     bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
     step: Step | None
@@ -92,7 +103,21 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
     except Exception as error:  # noqa: BLE001  every error becomes the attempt's verdict
         step = _after_error(worker, running, claim, error, bound)
         span.fail(code_of(error))
-    await _record(worker, claim, step, bound, span)
+    await _record(worker, claim, with_lines(worker, claim, step, lines), bound, span)
+
+
+def with_lines(worker: Worker, claim: Claim, step: Step | None, lines: Lines) -> Step | None:
+    """The step, which also keeps the attempt's log lines, unless it has succeeded."""
+    if step is None or step.__name__ in SUCCESSES or not lines:
+        return step
+    told, of = list(lines), step
+
+    def recorded(tx: Transaction) -> None:
+        of(tx)
+        attempt_logs.add(tx, claim.task_id, claim.lease, claim.attempt, worker.id, told)
+
+    recorded.__name__ = of.__name__
+    return recorded
 
 
 async def _work(worker: Worker, running: Running, claim: Claim) -> Step:

@@ -53,8 +53,8 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
     """Make a task.  options: `task_id`, `priority`, `run_after`, `webhook`.
 
     Without a `task_id` the message's id is used, so that a message that is delivered twice makes one task.
-    A refused order is logged and not tried again; a producer that needs the answer should use HTTP.  The order of a
-    blocked user becomes a task that fails, as it does by SQL.
+    A refused order is logged, kept for operators (`store/operators/dead_letters`) and not tried again; a producer that
+    needs the answer should use HTTP.  The order of a blocked user becomes a task that fails, as it does by SQL.
     """
     # Not at the top: producers, dispatcher and scheduler import this file, and run nothing.
     from actors.worker.worker import current_worker
@@ -65,10 +65,13 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
     try:
         new = _order(worker, task_id, user_openid, {"type": type, "params": params, **options})
         is_new, task_id = await _stored(worker, new)
-    except REFUSALS as fault:
-        log.warning("submission_refused", user=user_openid, type=type, reason=str(fault))
-    except DatabaseError as error:  # about this order: all other errors may pass
-        log.warning("submission_refused", user=user_openid, type=type, reason=as_sentence(error))
+    except (
+        *REFUSALS,
+        DatabaseError,
+    ) as error:  # a database error about this order: all other errors may pass
+        reason = as_sentence(error)
+        log.warning("submission_refused", user=user_openid, type=type, reason=reason)
+        await _keep_refused(worker, message.message_id if message else None, user_openid, type, reason)
     except _NotNow as reason:
         if message is None:
             raise
@@ -76,6 +79,19 @@ async def submit(user_openid: str, type: str, params: dict[str, Any], **options:
         _waits.tell(str(reason), time.monotonic())
     else:
         log.info("task_submitted", task=task_id, user=user_openid, type=type, again=not is_new)
+
+
+async def _keep_refused(worker: Worker, message_id: str | None, user: Any, type_: Any, reason: str) -> None:
+    """Keep a refused order for operators, since its producer hears nothing; if that fails, the log has it."""
+    from supervisor.store.operators import dead_letters
+
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await worker.database.write_async(
+                lambda tx: dead_letters.note_refused_order(tx, message_id, user, type_, reason)
+            )
+    except (TimeoutError, Fault, DatabaseError) as error:
+        log.warning("refused_order_not_kept", reason=str(error))
 
 
 def _order(worker: Worker, task_id: Any, user: Any, body: dict[str, Any]) -> user_actions.NewTask:

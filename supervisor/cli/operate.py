@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from supervisor.cli.base import Failed, operator_of_command, settings_of_command
+from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
 from supervisor.cli.shown.output import json_option, print_json, print_table
-from supervisor.cli.shown.timeline import cost_lines, timeline_lines, webhook_lines
+from supervisor.cli.shown.timeline import cost_lines, log_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = (
@@ -34,19 +34,29 @@ Task = dict[str, Any]
 @click.command("tasks")
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("--stuck", is_flag=True, help="only those that the next sweep would rescue, with the reason")
+@click.option(
+    "--text", metavar="WORDS", help="only those whose error says this, in our words or the service's"
+)
+@click.option("--code", help="only those with this error code")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @json_option
-def list_tasks(status: str | None, stuck: bool, limit: int, as_json: bool) -> None:
+def list_tasks(
+    status: str | None, stuck: bool, text: str | None, code: str | None, limit: int, as_json: bool
+) -> None:
     """List tasks, newest first.
 
     \b
     darkroom tasks --status failed
     darkroom tasks --stuck
+    darkroom tasks --text "quota exceeded"
     darkroom tasks --json | jq -r '.[].task_id'
     """
     settings = settings_of_command()
     reasons: dict[str, str] = {}
-    if settings.url and not stuck:
+    said = {name: value for name, value in (("text", text), ("code", code)) if value is not None}
+    if said:
+        found = _find_tasks(settings, {**said, **({"status": status} if status else {})}, limit)
+    elif settings.url and not stuck:
         query = {"limit": str(min(limit, 100))} | ({"status": status} if status else {})
         found = list(ask(settings, "GET", "/v1/tasks", params=query)["items"])
     else:
@@ -83,6 +93,8 @@ def show(task_id: str, as_json: bool) -> None:
         click.echo(f"{told['why']['text']}\n{HOW_TO_ACT}\n")
     for line in timeline_lines(told["events"]):
         click.echo(line)
+    for line in log_lines(told.get("logs", [])):
+        click.echo(line)
     for line in (*webhook_lines(told.get("webhooks", [])), *cost_lines(told.get("costs", []))):
         click.echo(line)
     _say_what_is_wrong(settings)
@@ -115,6 +127,7 @@ def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
         return view, {
             "why": why,
             "events": found["events"],
+            "logs": found["logs"],
             "webhooks": found["webhooks"],
             "costs": found["costs"],
         }
@@ -222,6 +235,28 @@ def ask(settings: Settings, method: str, path: str, **options: Any) -> dict[str,
         return asyncio.run(call())
     except ApiError as error:
         raise Failed(str(error)) from None
+
+
+def _find_tasks(settings: Settings, words: dict[str, str], limit: int) -> list[Task]:
+    """Tasks that meet a filter, the newest.  Raises WrongUsage."""
+    from supervisor.selection.task_filter import BadFilter, read_filter
+    from supervisor.store.operators import task_search
+    from supervisor.store.tasks import user_actions
+
+    if settings.url:
+        return list(ask(settings, "GET", "/v1/ops/tasks", params=words)["items"])[:limit]
+    try:
+        wanted = read_filter(words)
+    except BadFilter as bad:
+        raise WrongUsage(str(bad)) from None
+
+    def read(tx: Any) -> list[Task]:
+        found = task_search.newest(tx, settings, wanted, limit)
+        views = (user_actions.get(tx, each["task_id"]) for each in found)
+        return [view for view in views if view is not None]
+
+    tasks: list[Task] = with_database(settings, lambda database: database.read(read))
+    return tasks
 
 
 def _read_tasks(

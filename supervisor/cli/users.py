@@ -1,4 +1,4 @@
-"""Commands about one user: block, unblock."""
+"""Commands about one user: show, block, unblock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,40 @@ import click
 
 from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
 from supervisor.cli.shown.output import json_option, print_json
+
+
+@click.command("user")
+@click.argument("user")
+@json_option
+def show_user(user: str, as_json: bool) -> None:
+    """Show a user: block, balance, ledger, open tasks, limits and their use, refusals of the last day.
+
+    Uses of streams and of quotas a minute are known to web processes: /ops shows them, or DARKROOM_URL does here.
+
+    \b
+    darkroom user o-7
+    """
+    from urllib.parse import quote
+
+    from supervisor.cli.operate import ask, with_database
+    from supervisor.cli.shown.user_lines import user_lines
+    from supervisor.store.operators import user_view
+
+    _check(user)
+    settings = settings_of_command()
+    if settings.url:
+        seen = ask(settings, "GET", f"/v1/ops/users/{quote(user, safe='')}")
+    else:
+        seen = with_database(
+            settings, lambda database: database.read(lambda tx: user_view.read(tx, settings, user))
+        )
+    if seen is None:
+        raise Failed(f"The user {user} was never seen.")
+    if as_json:
+        print_json(seen)
+        return
+    for line in user_lines(seen):
+        click.echo(line)
 
 
 @click.command()
@@ -73,4 +107,4 @@ def _check(user: str) -> None:
         raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")
 
 
-COMMANDS = [block, unblock]
+COMMANDS = [show_user, block, unblock]

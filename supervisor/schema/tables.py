@@ -631,6 +631,52 @@ class BulkAction(Table):
         }
 
 
+class MinuteHistory(Table):
+    """A minute of the last week.  The sums, from waits on, only grow; entry_id: of the ledger's newest that counts."""
+
+    minute = Id(primary_key=True)
+    pending = Integer()
+    running = Integer()
+    stuck = Integer()
+    oldest_seconds = Number()
+    waits = Number()
+    wait_seconds = Number()
+    completed = Number()
+    failed = Number()
+    credits = Big()
+    entry_id = Big()
+    costs = Json()
+    program = Id()
+
+
+class AttemptLog(Table):
+    """The last log lines of an attempt that did not succeed."""
+
+    task_id = Id()
+    lease = Integer()
+    attempt = Integer()
+    worker_id = Id(null=True)
+    lines = Json()
+    at = Time(default=NOW)
+
+    class Meta:
+        primary_key = CompositeKey("task_id", "lease")
+        named_indexes: ClassVar = {
+            "attempt_log_age": "(at)",
+        }
+
+
+class RefusedOrder(Table):
+    """An order by Dramatiq that was refused."""
+
+    id = Serial()
+    message_id = Id(null=True)
+    user_openid = Text(null=True)
+    type = Text(null=True)
+    reason = Text()
+    at = Time(default=NOW)
+
+
 class TaskCount(Table):
     """How many open tasks there are, kept by triggers."""
 

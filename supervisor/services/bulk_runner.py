@@ -17,7 +17,7 @@ from supervisor.store.operators import bulk_actions
 
 Part = tuple[str, bulk_actions.View]
 
-TASKS_AT_ONCE = 5
+TASKS_AT_ONCE = 10
 OTHERS_RUN_SECONDS = 0.5  # until another look, where another process does the parts
 
 
@@ -36,16 +36,21 @@ def run_action(
         step, tasks = following.step, following.tasks
         parts = [tasks[n : n + TASKS_AT_ONCE] for n in range(0, len(tasks), TASKS_AT_ONCE)] or [[]]
         for n, part in enumerate(parts):
-            began = time.monotonic()
 
-            def do(tx: Transaction, step: int = step + n, part: list[Part] = part) -> bool:
-                return bulk_actions.do_part(tx, settings, bulk_id, step, part)
+            def do(tx: Transaction, step: int = step + n, part: list[Part] = part) -> tuple[bool, float]:
+                began = time.monotonic()
+                is_done = bulk_actions.do_part(tx, settings, bulk_id, step, part)
+                return (
+                    is_done,
+                    time.monotonic() - began,
+                )  # without the wait for the writer, which holds nobody up
 
-            if not database.write(do).result():
+            is_done, seconds = database.write(do).result()
+            if not is_done:
                 stop.wait(OTHERS_RUN_SECONDS)
                 break
             told()
-            if stop.wait(max(SHORTEST_REST_SECONDS, REST * (time.monotonic() - began))):
+            if stop.wait(max(SHORTEST_REST_SECONDS, REST * seconds)):
                 return
 
 

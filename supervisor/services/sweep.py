@@ -19,12 +19,13 @@ from supervisor.core.throttle import Pace
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.objects.object_store import FileStore, StoreAway
+from supervisor.processes.program_digest import program_digest
 from supervisor.services.file_sweep import delete_doomed, doom_orphans
 from supervisor.services.undelivered_claims import empty_lists_of_the_dead
 from supervisor.store.counters import open_task_counts
 from supervisor.store.feed import changes
 from supervisor.store.limits import notices, revocations
-from supervisor.store.operators import audit, bulk_actions
+from supervisor.store.operators import attempt_logs, audit, bulk_actions, dead_letters, week_history
 from supervisor.store.queue import leader, workers
 from supervisor.store.recovery import clock_steps, stuck_tasks, sweep_runs
 from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
@@ -60,7 +61,13 @@ def sweep_this_minute(
     if minute is None:
         return None
     counts = sweep(database, settings, files, refusals)
-    database.write(lambda tx: sweep_runs.end(tx, minute, counts)).result()
+    program = program_digest()
+
+    def end(tx: Transaction) -> None:
+        sweep_runs.end(tx, minute, counts)
+        week_history.note(tx, minute, program)
+
+    database.write(end).result()
     return counts
 
 
@@ -181,6 +188,10 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweep_runs.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
     plain("bulk_action", lambda tx, most: bulk_actions.prune(tx, FORGET_BULK_SECONDS, most))
+    if keep.event_days:
+        log_seconds = keep.event_days * DAY_SECONDS
+        plain("attempt_log", lambda tx, most: attempt_logs.prune(tx, log_seconds, most))
+    plain("refused_order", dead_letters.prune)
     plain("cut_order", cut_orders.prune)
     plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
     database.write(notices.forget_old).result()

@@ -31,6 +31,7 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from config.settings import Settings, hide_password
 from supervisor.core.repetitions import Repeated, Repetitions
 from supervisor.security.secret import FILE_NAME as SECRET_FILE
+from supervisor.telemetry import attempt_lines
 from supervisor.webhooks.signing_keys import derived_key
 
 STARS = "***"
@@ -221,11 +222,16 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         event: Any = {**record.msg, "_record": record, "_from_structlog": True}
         for process in self.processors:
             event = process(record._logger, record._name, event)  # type: ignore[attr-defined]
-        return self._hide(event)
+        line = self._hide(event)
+        attempt_lines.note(record.msg, line)
+        return line
 
     def line(self, logger: Any, method: str, event: EventDict) -> str:
         """The text of an event that has no record and no error."""
-        return self._hide(self._render(logger, method, _escape_controls(logger, method, event)))
+        whose = {"task": event.get("task", ""), "lease": event.get("lease", 0)}  # the renderer empties it
+        line = self._hide(self._render(logger, method, _escape_controls(logger, method, event)))
+        attempt_lines.note(whose, line)
+        return line
 
 
 class _ConsoleRenderer(structlog.dev.ConsoleRenderer):

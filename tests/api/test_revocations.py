@@ -61,6 +61,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/openai/v1/images/generations": {"json": OPENAI_ORDER},
     "/openai/v1/images/edits": {"json": OPENAI_ORDER},
     "/openai/v1/images/variations": {"json": OPENAI_ORDER},
+    "/v1/archives": {"json": {}},
+    "/v1/works/{work_id}/shares": {"json": {"ttl_seconds": 3600}},
     "/v1/ops/bulk/preview": {"json": {"action": "cancel", "filter": {"user": "o-1"}}},
     "/v1/ops/bulk": {"json": {"action": "cancel", "filter": {"user": "o-1"}, "expected": 9}},
     "/v1/ops/users/{user}/block": {"json": {"reason": "a test"}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from actors.entry import submit_actor
 from actors.worker.worker import Worker
 from supervisor.broker.broker_client import open_client
 from supervisor.core.errors import BadParams
+from supervisor.store.limits import blocks
 from tests.conftest import PARAMS, Store
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import REPOSITORY, RunningSystem, running_system
@@ -86,6 +88,9 @@ def test_a_message_delivered_twice_makes_one_task_and_a_wrong_one_makes_none(tmp
         rows = "SELECT status, priority FROM task_queue"
         eventually("it is completed", lambda: database.execute(rows).fetchall() == [("completed", 3)])
         _wait_for_line(log, REFUSED, times=3)
+        refused = "SELECT user_openid, type FROM refused_order ORDER BY user_openid, type"
+        expected = [("17", "instant"), ("o-1", "instant"), ("o-1", "no_such_type")]
+        eventually("operators can see them", lambda: database.execute(refused).fetchall() == expected)
 
 
 @pytest.mark.parametrize("user", [17, None, True, {}, ["o-1"], "", "x" * 129, "\ud800", "a\0b"], ids=repr)
@@ -102,6 +107,15 @@ def test_an_order_by_an_impossible_id_is_refused(store: Store, task_id: Any) -> 
 
 def test_an_order_that_can_be_stored_is_stored_once(store: Store) -> None:
     assert [_ordered(store, "o-1", "t-1") for _ in range(2)] == [(True, "t-1"), (False, "t-1")]
+
+
+def test_the_order_of_a_blocked_user_becomes_a_task_that_fails_at_no_cost(store: Store) -> None:
+    store.write(lambda tx: blocks.block(tx, "o-1", "stolen card"))
+    assert [_ordered(store, "o-1", "t-1") for _ in range(2)] == [(True, "t-1"), (False, "t-1")]
+    store.admit_waiting()
+    task = store.task("t-1")
+    error = task["error"] if isinstance(task["error"], dict) else json.loads(task["error"])
+    assert (task["status"], error["code"], store.entries("t-1")) == ("failed", "user_blocked", [])
 
 
 def _ordered(store: Store, user: Any, task_id: Any) -> tuple[bool, str]:

@@ -16,7 +16,7 @@ import pytest
 from supervisor.processes.launcher import PROGRAMS
 from tests.support.chaos.chaos_house import House
 from tests.support.houses.instant_house import INSTANT
-from tests.support.running_system import SAMPLE
+from tests.support.running_system import SAMPLE, running_system
 from tests.support.waiting import eventually
 
 
@@ -85,3 +85,29 @@ def test_programs_that_are_not_ours_speak_our_format_before_they_import_anything
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert {line["part"] for line in lines} == {part}
     assert [line for line in lines if said in line["event"]]
+
+
+def test_the_log_of_a_failed_attempt_is_kept_with_its_task() -> None:
+    refusing = {
+        "TASKS__instant__PROVIDER": "refusing",
+        "PROVIDERS__refusing__KIND": "python",
+        "PROVIDERS__refusing__OPTIONS__class": "tests.support.providers.refusing_provider:RefusingProvider",
+        "PROVIDERS__refusing__OPTIONS__says": "rejected",
+        "LOG_LEVEL": "info",
+        "WORKER_PROCESSES": "1",
+    }
+    with running_system(**refusing) as system:
+        image = system.upload_sample()
+        system.sql(
+            "INSERT INTO task_queue (id, user_openid, type, params)"
+            f""" VALUES ('t-1', 'demo', 'instant', '{{"images":["{image}"]}}')"""
+        )
+        failed = "SELECT 1 FROM task_queue WHERE id = 't-1' AND status = 'failed'"
+        eventually("it has failed", lambda: system.sql(failed))
+        with urllib.request.urlopen(f"{system.url}/v1/ops/tasks/t-1", timeout=30) as answer:
+            seen = json.load(answer)
+        (kept,) = seen["logs"]
+        assert (kept["attempt"], kept["lease"]) == (1, 1) and kept["worker"]
+        told = "\n".join(kept["lines"])
+        assert "attempt_started" in told and "This is not to our taste." in told
+        assert "\x1b" not in told

@@ -89,6 +89,25 @@ def test_a_user_is_blocked_and_unblocked_on_record(store: Store, run: Run) -> No
     assert all("@" in row["operator"] for row in rows)
 
 
+def test_a_user_is_shown(store: Store, run: Run, admitted_task: Callable[..., str]) -> None:
+    task_id = admitted_task("o-7")
+    run("block", "o-7", "--reason", "stolen card")
+    seen = json.loads(run("user", "o-7", "--json").stdout)
+    assert (seen["balance"], seen["open"][0]["task_id"], seen["block"]["reason"]) == (
+        99,
+        task_id,
+        "stolen card",
+    )
+    told = run("user", "o-7").stdout
+    assert (
+        task_id in told
+        and "stolen card" in told
+        and "open tasks      1 of 20" in told
+        and "-1  debit" in told
+    )
+    assert "was never seen" in run("user", "o-9", status=1).stderr
+
+
 def test_what_the_command_line_does_to_tasks_and_users_is_recorded(
     store: Store, run: Run, admitted_task: Callable[..., str]
 ) -> None:

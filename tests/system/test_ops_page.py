@@ -227,6 +227,32 @@ def test_many_tasks_are_shown_first_and_then_acted_on(house: Shop, open_page: Ca
     page.confirm("Resume photography")
 
 
+def test_a_user_is_shown_blocked_and_granted_credits(house: Shop, open_page: Callable[..., Page]) -> None:
+    for _ in range(2):
+        house.order("o-shown")
+    page = open_page()
+    page.find_task("o-shown")
+    eventually("the user", lambda: "o-shown" in page.text("#user-title"))
+    page.click("#user-body [data-act='block']")
+    page.js("document.getElementById('sure-reason').value = 'stolen card'")
+    page.confirm("Block o-shown")
+    eventually("it is seen", lambda: "stolen card" in page.text("#user-body .trouble"))
+    page.click("#user-body [data-act='grant']")
+    page.js("document.getElementById('sure-reason').value = '7'")
+    page.confirm("Grant o-shown", can_be_undone=False)
+    eventually("its entry", lambda: "+7" in page.text("#user-body"))
+    assert house.one("SELECT balance FROM account WHERE user_openid = 'o-shown'") == (105,)
+    assert page.fits_a_phone()
+    page.click("#user-body [data-act='user.cancel']")
+    eventually("what it would concern", lambda: "2 open tasks would end" in page.text("#bulk-body"))
+    page.click("#bulk-yes")
+    eventually("they are cancelled", lambda: "+1" in page.text("#user-body"))
+    page.click("#user-body [data-act='unblock']")
+    page.confirm("Unblock o-shown")
+    eventually("it is seen", lambda: "Not blocked" in page.text("#user-body .trouble"))
+    assert [message for message in page.complaints() if "SEVERE" in message] == []
+
+
 def test_a_viewer_sees_everything_and_no_button_that_acts(
     house: Shop, open_page: Callable[..., Page]
 ) -> None:

@@ -49,7 +49,7 @@ from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.openapi.description import DESCRIPTION, Description, show_openapi
-from web.operators import bulk, ops, users
+from web.operators import bulk, looking_back, ops, users
 from web.operators.ops_samples import keep_samples
 from web.sharing import archives, shares
 
@@ -155,7 +155,10 @@ ADDRESSES = (
     Address("GET", "/v1/ops/bulk/{bulk_id}", bulk.show, "showBulkAction"),
     Address("POST", "/v1/ops/bulk/{bulk_id}/stop", bulk.stop, "stopBulkAction", 202),
     Address("POST", "/v1/ops/bulk/{bulk_id}/resume", bulk.resume, "resumeBulkAction", 202),
+    Address("GET", "/v1/ops/history", looking_back.show_history, "showHistory"),
+    Address("GET", "/v1/ops/dead-letters", looking_back.show_dead_letters, "showDeadLetters"),
     Address("GET", "/v1/ops/blocked", users.list_blocked, "listBlocked"),
+    Address("GET", "/v1/ops/users/{user}", users.show, "showUser"),
     Address("POST", "/v1/ops/users/{user}/block", users.block, "blockUser"),
     Address("DELETE", "/v1/ops/users/{user}/block", users.unblock, "unblockUser", 204),
     Address("POST", "/v1/ops/users/{user}/grants", users.grant, "grantAsAdmin", 201),

@@ -84,6 +84,10 @@ class Hub:
         self._opened += 1
         return Place(self, user, Stream(self._opened, socket))
 
+    def streams_of(self, user: str) -> int:
+        """How many streams a user has open here."""
+        return len(self._streams.get(user, ()))
+
     def enter(self, user: str, stream: Stream) -> None:
         """Subscribe the stream to its user's changes."""
         was_idle = self.is_idle

@@ -152,6 +152,21 @@ async def count_request(request: web.Request, who: str) -> None:
         raise refusal(exceeded)
 
 
+async def used_this_minute(request: web.Request, user: str) -> list[dict[str, str | int]]:
+    """[{name, used, most}] of a user's quotas, without counting."""
+    limits = context_of(request).settings.limits
+    quotas = quotas_for("", "", limits) | {
+        name: most for (method, path) in QUOTA_OF for name, most in quotas_for(method, path, limits).items()
+    }
+    counted = await request.app[COUNTS].look(
+        [f"{name}:user:{user}" for name in quotas], window=int(time.time() // WINDOW_SECONDS)
+    )
+    return [
+        {"name": f"{WHAT[name].replace(' ', '_')}_per_minute", "used": used, "most": most}
+        for (name, most), used in zip(quotas.items(), counted, strict=True)
+    ]
+
+
 async def tell_standing(request: web.Request, response: web.StreamResponse) -> None:
     """Before any answer's head is sent, also of a refusal: add the remaining quota."""
     response.headers.update(headers_of(request.get(STANDINGS, [])))

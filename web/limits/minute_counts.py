@@ -37,6 +37,10 @@ class MinuteCounts:
             self._window, self._counts = window, {}
         return [self._add_one(name) for name in names]
 
+    async def look(self, names: Sequence[str], *, window: int) -> list[int]:
+        """The counts of this minute, without counting."""
+        return [self._counts.get(name, 0) if window == self._window else 0 for name in names]
+
     def _add_one(self, name: str) -> int:
         count = self._counts.get(name, 0) + 1
         if count > 1 or len(self._counts) < MOST_NAMES:
@@ -72,6 +76,17 @@ class SharedCounts(MinuteCounts):
             log.warning("quotas are counted by this process alone: the broker does not answer (%s)", error)
             return here
         return [max(pair) for pair in zip(here, everywhere, strict=True)]
+
+    async def look(self, names: Sequence[str], *, window: int) -> list[int]:
+        """As in memory; the larger of both counts."""
+        here = await super().look(names, window=window)
+        if time.monotonic() < self._away_until:
+            return here
+        try:
+            found = await self._client.mget([f"{KEY}{window}:{name}" for name in names])
+        except (RedisError, OSError, TimeoutError):
+            return here
+        return [max(count, int(other or 0)) for count, other in zip(here, found, strict=True)]
 
     async def _add_at_broker(self, names: Sequence[str], window: int) -> list[int]:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -676,11 +676,18 @@ OPERATIONS |= {
         "Operators",
         "Find tasks of any user, newest first.",
         {200: Answer("A page.", ops_task_schemas.OpsFoundTasks), 422: _BAD_QUERY},
+        "With `code`, `text`, `provider`, `from` or `to`: tasks that have ended (or have the given `status`), as a"
+        " filter of many tasks finds them, at most fifty.",
         parameters=(
             parameter("query", "user", {"type": "string"}, "Only this user's."),
             _STATUS,
             _TYPE,
             _CURSOR,
+            parameter("query", "code", {"type": "string"}, "Only those with this error code."),
+            parameter("query", "text", {"type": "string"}, "Only those whose error says this."),
+            parameter("query", "provider", {"type": "string"}, "Only those that asked this service."),
+            parameter("query", "from", {"type": "string"}, "Only those that ended from then on."),
+            parameter("query", "to", {"type": "string"}, "… and not after that."),
         ),
     ),
     "examineTask": Operation(

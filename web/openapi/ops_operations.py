@@ -88,10 +88,37 @@ OPS_OPERATIONS: dict[str, Operation] = {
         {202: _AS_IT_IS, 404: _NO_BULK},
         parameters=(_BULK_ID,),
     ),
+    "showHistory": Operation(
+        "Operators",
+        "The last hours, a week at most: queue, waits, ends, spending, and marks of deploys.",
+        {
+            200: Answer("At most some 340 points.", ops_user_schemas.OpsHistory),
+            422: problem("A query parameter is wrong."),
+        },
+        parameters=(
+            parameter(
+                "query",
+                "hours",
+                {"type": "integer", "minimum": 1, "maximum": 168},
+                "How many; a week if left out.",
+            ),
+        ),
+    ),
+    "showDeadLetters": Operation(
+        "Operators",
+        "What was given up: failed tasks by reason, refused orders of Dramatiq producers, webhooks.",
+        {200: Answer("Of the last week.", ops_user_schemas.OpsDeadLetters)},
+    ),
     "listBlocked": Operation(
         "Operators",
         "The users who are blocked, the newest first.",
         {200: Answer("At most 200.", ops_user_schemas.OpsBlockedUsers)},
+    ),
+    "showUser": Operation(
+        "Operators",
+        "A user: block, balance, ledger, open tasks, limits and their use, and what was refused in the last day.",
+        {200: Answer("As it is now.", ops_user_schemas.OpsUser), 404: problem("This user was never seen.")},
+        parameters=(_USER,),
     ),
     "blockUser": Operation(
         "Operators",

@@ -183,6 +183,16 @@ class OpsWhy(ClosedAnswer):
     text: str
 
 
+class OpsAttemptLog(ClosedAnswer):
+    """The last log lines of an attempt that did not succeed, without secrets and shortened."""
+
+    attempt: Count
+    lease: Count
+    worker: str | None
+    at: Time
+    lines: list[str]
+
+
 class OpsExaminedTask(ClosedAnswer):
     """Everything that is known of a task."""
 
@@ -207,6 +217,7 @@ class OpsExaminedTask(ClosedAnswer):
     events: list[TaskEvent]
     remote_jobs: list[OpsRemoteJob]
     costs: list[OpsCost]
+    logs: list[OpsAttemptLog]
     webhooks: list[OpsWebhook]
     audit: list[OpsAction]
 

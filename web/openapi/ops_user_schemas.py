@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from web.openapi.schemas import ClosedAnswer, Id, Status, Time
+from web.openapi.schemas import ClosedAnswer, Id, Percent, Status, Time
 
 
 class OpsBlocked(ClosedAnswer):
@@ -29,6 +29,163 @@ class OpsBlock(ClosedAnswer):
     user: str
     since: Time
     reason: str
+
+
+class OpsUserBlock(ClosedAnswer):
+    """Since when a user is blocked, and why."""
+
+    since: Time
+    reason: str
+
+
+class OpsUserEntry(ClosedAnswer):
+    """An entry of the ledger."""
+
+    kind: Literal["grant", "debit", "refund"]
+    amount: int
+    task_id: str | None
+    at: Time
+
+
+class OpsUserTask(ClosedAnswer):
+    """A task of the user."""
+
+    task_id: Id
+    type: str
+    status: Status
+    stage: str
+    progress: Percent
+    attempt: Annotated[int, Field(ge=0)]
+    error: dict[str, Any] | None
+    created_at: Time
+    finished_at: Time | None
+
+
+class OpsUserLimit(ClosedAnswer):
+    """A limit of one user, and how much of it is used now."""
+
+    name: Literal[
+        "open_tasks",
+        "running_tasks",
+        "streams",
+        "requests_per_minute",
+        "orders_per_minute",
+        "uploads_per_minute",
+        "feed_tickets_per_minute",
+    ]
+    used: Annotated[int, Field(ge=0, description="Streams: at this web process.")]
+    most: Annotated[int, Field(ge=0, description="0 for no limit.")]
+
+
+class OpsUserRefusal(ClosedAnswer):
+    """What was refused in the last day."""
+
+    what: Annotated[
+        Literal["requests", "tasks"],
+        Field(description="Requests, of the latest episode; or tasks that failed before they began."),
+    ]
+    reason: Annotated[str, Field(description="A kind of notice; or the code of the tasks' error.")]
+    times: Annotated[int, Field(ge=1)]
+    first_at: Time
+    last_at: Time
+    message: Annotated[str, Field(description="Of the newest task; empty for requests.")]
+
+
+class OpsUser(ClosedAnswer):
+    """All that is known of a user."""
+
+    user: str
+    since: Annotated[Time, Field(description="When the user was seen first.")]
+    block: OpsUserBlock | None
+    tokens_from: Annotated[
+        float | None, Field(description="Tokens from before are revoked; seconds since 1970.")
+    ]
+    balance: int
+    entries: Annotated[list[OpsUserEntry], Field(description="The newest fifty.")]
+    spent_of_day: Annotated[int, Field(description="Debits less refunds of the last 24 hours.")]
+    open: Annotated[list[OpsUserTask], Field(description="The newest fifty.")]
+    ended: Annotated[list[OpsUserTask], Field(description="The newest twenty.")]
+    limits: list[OpsUserLimit]
+    refusals: Annotated[list[OpsUserRefusal], Field(description="The latest first.")]
+
+
+class OpsHistoryPoint(ClosedAnswer):
+    """Some minutes of the last week."""
+
+    at: Annotated[Time, Field(description="Its first minute.")]
+    pending: Annotated[int, Field(ge=0, description="The most; so are the next three.")]
+    running: Annotated[int, Field(ge=0)]
+    stuck: Annotated[int, Field(ge=0)]
+    oldest_seconds: Annotated[float, Field(ge=0, description="How long the oldest due task had waited.")]
+    wait_seconds: Annotated[
+        float | None, Field(description="Mean wait of the attempts that began; null for none.")
+    ]
+    completed: int
+    failed: int
+    credits: Annotated[int, Field(description="Debits less refunds.")]
+    costs: Annotated[dict[str, float], Field(description="What services said they cost, by unit.")]
+
+
+class OpsDeploy(ClosedAnswer):
+    """The first minute that another program swept."""
+
+    at: Time
+    program: Annotated[str, Field(description="Its version, and a digest of its files.")]
+
+
+class OpsHistory(ClosedAnswer):
+    """The last hours."""
+
+    minutes: Annotated[int, Field(ge=1, description="That a point stands for.")]
+    points: Annotated[list[OpsHistoryPoint], Field(description="Oldest first.")]
+    deploys: list[OpsDeploy]
+
+
+class OpsDeadTasks(ClosedAnswer):
+    """Tasks of a type that failed for one reason."""
+
+    type: str
+    code: str | None
+    count: Annotated[int, Field(ge=1)]
+    message: Annotated[str, Field(description="Of the newest.")]
+    last_at: Time
+    last_task: str | None
+
+
+class OpsRefusedOrder(ClosedAnswer):
+    """An order by Dramatiq that was refused."""
+
+    message_id: str | None
+    user_openid: str | None
+    type: str | None
+    reason: str
+    at: Time
+
+
+class OpsDeadWebhook(ClosedAnswer):
+    """A webhook that was given up."""
+
+    id: str
+    task_id: Id
+    user_openid: str
+    url: Annotated[str, Field(description="Without its query.")]
+    type: str
+    state: Literal["failed", "gone"]
+    attempts: Annotated[int, Field(ge=0)]
+    last_status: int | None
+    last_error: str | None
+    created_at: Time
+    due_at: Time
+    ended_at: Time | None
+
+
+class OpsDeadLetters(ClosedAnswer):
+    """What was given up and is not tried again by itself."""
+
+    days: Annotated[int, Field(description="For which failed tasks are counted.")]
+    tasks: list[OpsDeadTasks]
+    orders: Annotated[list[OpsRefusedOrder], Field(description="The newest fifty.")]
+    webhooks: Annotated[list[OpsDeadWebhook], Field(description="The newest fifty.")]
 
 
 class OpsRevoked(ClosedAnswer):
@@ -110,5 +267,6 @@ class OpsBulkActions(ClosedAnswer):
 
 
 USER_ANSWERS: tuple[type[BaseModel], ...] = (
-    OpsBlockedUsers, OpsBlock, OpsRevoked, OpsBulkPreview, OpsBulkAction, OpsBulkActions,
+    OpsBlockedUsers, OpsBlock, OpsUser, OpsRevoked, OpsBulkPreview, OpsBulkAction, OpsBulkActions,
+    OpsHistory, OpsDeadLetters,
 )  # fmt: skip

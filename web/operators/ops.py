@@ -10,13 +10,22 @@ from aiohttp import web
 
 from supervisor.core.errors import TaskNotFound, WebhookNotFound, WorkerNotFound
 from supervisor.core.ids import is_task_id, is_webhook_id
+from supervisor.database.interface.database import Transaction
 from supervisor.health.diagnosis import diagnose
 from supervisor.health.troubles import troubles
 from supervisor.processes.host_state import clock_ahead_seconds, is_broker_up, look_around
 from supervisor.security.tokens import is_user_name
+from supervisor.selection.task_filter import BadFilter, read_filter
 from supervisor.services.sweep import sweep_now
 from supervisor.store.limits import pauses
-from supervisor.store.operators import audit, database_space, operator_actions, overview, task_details
+from supervisor.store.operators import (
+    audit,
+    database_space,
+    operator_actions,
+    overview,
+    task_details,
+    task_search,
+)
 from supervisor.store.tasks import user_actions
 from web.api.tasks import STATUSES
 from web.handling.context import context_of
@@ -26,6 +35,8 @@ from web.http.detached_work import finished
 from web.http.problems import Problem, unprocessable
 from web.operators.asking import one_line, operator_of, viewer_of, write
 from web.operators.ops_samples import SAMPLES
+
+View = dict[str, Any]
 
 MOST_PAUSE_BYTES = 4096
 MOST_FOUND = 50
@@ -56,6 +67,8 @@ async def find_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks of any user, newest first."""
     viewer_of(request)
     context = context_of(request)
+    if any(name in request.query for name in FILTERED_BY):
+        return await _find_by_filter(request)
     user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
     type_ = text_of(request, "type")
     if status is not None and status not in STATUSES:
@@ -73,6 +86,26 @@ async def find_tasks(request: web.Request) -> web.Response:
         raise bad_cursor() from None
     items = [await context.order.placed(each) for each in page.items]
     return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
+
+
+FILTERED_BY = ("code", "text", "provider", "from", "to")
+
+
+async def _find_by_filter(request: web.Request) -> web.Response:
+    """200 with the tasks that meet a filter, the newest; 422 for a wrong condition."""
+    context = context_of(request)
+    try:
+        wanted = read_filter({name: text for name, text in request.query.items() if name != "cursor"})
+    except BadFilter as bad:
+        raise unprocessable(f"/{bad.member}", str(bad)) from None
+
+    def find(tx: Transaction) -> list[View]:
+        found = task_search.newest(tx, context.settings, wanted, MOST_FOUND)
+        views = (user_actions.get(tx, each["task_id"]) for each in found)
+        return [view for view in views if view is not None]
+
+    items = [await context.order.placed(each) for each in await context.read(request, find)]
+    return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": None})
 
 
 async def show_task(request: web.Request) -> web.Response:

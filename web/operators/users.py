@@ -1,4 +1,4 @@
-"""/v1/ops/users/…: what admins do to users."""
+"""/v1/ops/users/…: one user as operators see them, and what admins do to users."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from aiohttp import web
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Transaction
 from supervisor.store.limits import blocks
-from supervisor.store.operators import administration
+from supervisor.store.operators import administration, user_view
 from web.api.grants import grant_in, granted
 from web.handling.context import context_of
+from web.handling.quotas import used_this_minute
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
@@ -27,6 +28,22 @@ async def list_blocked(request: web.Request) -> web.Response:
     viewer_of(request)
     items = await context_of(request).read(request, lambda tx: blocks.all_blocked(tx, MOST_BLOCKED))
     return json_answer({"items": items})
+
+
+async def show(request: web.Request) -> web.Response:
+    """200 with all that is known of a user; 404 for one who was never seen."""
+    viewer_of(request)
+    user, context = named_user(request), context_of(request)
+    seen = await context.read(request, lambda tx: user_view.read(tx, context.settings, user))
+    if seen is None:
+        raise Problem(404, "This user was never seen.", kind="not_found")
+    streams = {
+        "name": "streams",
+        "used": context.hub.streams_of(user),
+        "most": context.settings.limits.streams_per_user,
+    }
+    seen["limits"] += [streams, *await used_this_minute(request, user)]
+    return json_answer(seen)
 
 
 async def block(request: web.Request) -> web.Response:

@@ -1,6 +1,6 @@
 /** Actions on many tasks: the form of the filter, what it would concern, and the actions that run or have run. */
 
-import { button, kindOf, make, mono, state, table, taskLink } from "./ops-elements.js";
+import { button, kindOf, make, mono, state, table, taskLink, userLink } from "./ops-elements.js";
 import { clock, tell } from "./ops-words.js";
 
 const CONDITIONS = ["code", "text", "type", "provider", "user", "from", "to"];
@@ -32,7 +32,7 @@ export function fields(types, providers) {
 
 /** Before anything is done: how many, which credits, and some of them. */
 export function preview(seen, acts) {
-  const rows = seen.sample.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.status, kindOf(each.status)),
+  const rows = seen.sample.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, state(each.status, kindOf(each.status)),
     clock(each.finished_at ?? each.created_at), each.error ? `${each.error.code}: ${each.error.message}` : "–"]);
   return [
     make("p", { class: "why" }, tell(`bulk.would.${seen.action}`, { n: seen.count, credits: seen.credits })),
@@ -55,5 +55,5 @@ export function list(items, acts) {
       `${each.done} / ${each.matched}`, [String(each.refused), reasons ? make("span", { class: "hint" }, ` ${reasons}`) : ""], String(each.credits), each.operator, clock(each.created_at),
       each.state === "running" ? button("bulk_stop", each.id, () => acts.bulkStop(each.id)) : each.state === "stopped" ? button("bulk_resume", each.id, () => acts.bulkResume(each.id)) : ""];
   });
-  return rows.length ? table(tell("bulk.list"), [["id"], [tell("action")], [tell("bulk.filter")], [tell("state")], [tell("bulk.done"), 1], [tell("bulk.refused")], [tell("bulk.credits"), 1], [tell("who.did")], [tell("at")], [""]], rows) : [];
+  return rows.length ? table(tell("bulk.list"), [["id"], [tell("action")], [tell("bulk.filter")], [tell("state")], [tell("bulk.acted"), 1], [tell("bulk.refused")], [tell("bulk.credits"), 1], [tell("who.did")], [tell("at")], [""]], rows) : [];
 }

@@ -34,6 +34,8 @@ export const kindOf = (text) => GOOD[text] ?? BAD[text] ?? "wait";
 export const mono = (text) => make("span", { class: "mono" }, text ?? "–");
 export const taskLink = (id, onTask) => make("button", { type: "button", class: "link-like mono", "data-key": `task:${id}`, onclick: () => onTask(id) }, id);
 
+export const userLink = (user, onUser) => make("button", { type: "button", class: "link-like", "data-key": `user:${user}`, onclick: () => onUser(user) }, user);
+
 /** A table under a heading.  columns: [[title, isNumber?]], the last may be "" for what can be done. */
 export function table(title, columns, rows, aside) {
   const head = make("div", { class: "head" }, make("h2", {}, title), aside ?? null);

@@ -1,7 +1,8 @@
 /** How the operators' page looks: from an overview, or one task, to elements.  Nothing here asks or acts. */
 
-import { button, kindOf, make, mono, state, table, taskLink } from "./ops-elements.js";
+import { button, kindOf, make, mono, state, table, taskLink, userLink } from "./ops-elements.js";
 import { timeline } from "./ops-timeline.js";
+import { logs } from "./ops-week.js";
 import { clock, pieces, span, tell, told } from "./ops-words.js";
 
 /** Values as a sentence says them: spans, times, and the others as they are. */
@@ -59,18 +60,18 @@ export function queue(seen, acts) {
 
 /** The first of all that wait, in the order in which they run. */
 export function line(seen, acts) {
-  const rows = seen.line.map((each) => [String(each.position), taskLink(each.task_id, acts.task), each.user_openid, each.type, span(each.waiting_seconds), String(each.priority)]);
+  const rows = seen.line.map((each) => [String(each.position), taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, span(each.waiting_seconds), String(each.priority)]);
   return table(tell("line"), [[tell("position")], [tell("task")], [tell("user")], [tell("type")], [tell("waits.for"), 1], [tell("priority"), 1]], rows);
 }
 
 export function stuck(seen, acts) {
-  const rows = seen.stuck.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.reason, "bad"), `${each.progress}`,
+  const rows = seen.stuck.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, state(each.reason, "bad"), `${each.progress}`,
     button("show", each.task_id, () => acts.task(each.task_id))]);
   return table(tell("stuck"), [[tell("task")], [tell("user")], [tell("type")], [tell("reason.of")], [tell("progress"), 1], [""]], rows);
 }
 
 export function running(seen, acts) {
-  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, each.stage, String(each.progress), span(each.running_seconds), span(each.unchanged_seconds),
+  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, each.stage, String(each.progress), span(each.running_seconds), span(each.unchanged_seconds),
     mono(each.worker?.slice(-6)), String(each.lease), clock(each.deadline_at)]);
   return table(tell("running"), [[tell("task")], [tell("user")], [tell("type")], [tell("stage")], [tell("progress"), 1], [tell("for"), 1], [tell("unchanged"), 1], [tell("worker")], [tell("lease"), 1], [tell("deadline")]], rows);
 }
@@ -94,7 +95,7 @@ export function providers(seen, acts) {
 
 export function webhooks({ webhooks: of }, acts) {
   const figures = Object.entries({ ...of.open, ...of.ended }).map(([name, count]) => tell(`webhooks.${name}`, { n: count })).join(", ");
-  const rows = of.addresses.map((each) => [each.user_openid, each.url, state(tell(each.gone_since ? "gone" : "failing"), "bad"), `${each.owed} / ${each.given_up}`,
+  const rows = of.addresses.map((each) => [userLink(each.user_openid, acts.user), each.url, state(tell(each.gone_since ? "gone" : "failing"), "bad"), `${each.owed} / ${each.given_up}`,
     each.last_error, clock(each.next_at), taskLink(each.task_id, acts.task), button("resend", each.webhook_id, () => acts.resend(each.webhook_id))]);
   const [head, ...rest] = table(tell("webhooks"), [[tell("user")], [tell("address")], [tell("state")], [tell("owed"), 1], [tell("last.error")], [tell("next")], [tell("task")], [""]], rows);
   return [head, make("p", { class: "hint" }, figures), ...(rows.length ? rest : [])];
@@ -131,7 +132,7 @@ export function audit(entries, acts) {
 }
 
 export function found(items, acts) {
-  const rows = items.map((each) => [taskLink(each.task_id, acts.task), each.user_openid, each.type, state(each.status, kindOf(each.status)), String(each.progress), String(each.queue_position ?? "–"), clock(each.created_at), each.error?.code]);
+  const rows = items.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, state(each.status, kindOf(each.status)), String(each.progress), String(each.queue_position ?? "–"), clock(each.created_at), each.error?.code]);
   return rows.length ? table(tell("found"), [[tell("task")], [tell("user")], [tell("type")], [tell("status")], [tell("progress"), 1], [tell("position"), 1], [tell("created")], [tell("error")]], rows)
     : [make("p", { class: "hint" }, tell("found.none"))];
 }
@@ -143,7 +144,7 @@ export function why({ why: { code, values } }) {
 
 export function task(found, acts) {
   const { task: of } = found, isOpen = ["pending", "processing", "ai_processing"].includes(of.status);
-  const facts = [["user", of.user_openid], ["type", of.type], ["status", of.status], ["stage", of.stage], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
+  const facts = [["user", userLink(of.user_openid, acts.user)], ["type", of.type], ["status", of.status], ["stage", of.stage], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
     ["attempt", tell("attempt.said", { attempt: of.attempt, failures: of.failures, most: of.max_attempts })], ["lease", of.lease], ["charge", of.charge], ["failures.of", `${of.failures}, ${of.deaths}`],
     ["worker", of.worker ?? "–"], ["beat", found.worker ? tell("ago", { time: span(found.worker.silent_seconds) }) : "–"],
     ["deadline", of.limit_at ? tell("deadline.said", { limit: clock(of.limit_at), stuck: clock(of.deadline_at) }) : clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)], ["position", found.queue_position ?? "–"], ["eta", span(found.eta_seconds)]];
@@ -152,8 +153,9 @@ export function task(found, acts) {
   return [
     make("p", { class: "why", id: "why" }, ...pieces(why(found))),
     make("p", { class: "acts" }, ...doable.map((what) => button(what, of.task_id, () => acts[what](of.task_id)))),
-    make("dl", { class: "facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, tell(name)), make("dd", {}, String(value))))),
+    make("dl", { class: "facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, tell(name)), make("dd", {}, value instanceof Node ? value : String(value))))),
     make("h3", {}, tell("timeline")), timeline(found.events, found.webhooks),
+    ...logs(found.logs),
     ...toldTo(found.webhooks, acts),
     ...(found.remote_jobs.length ? [make("h3", {}, tell("remote.jobs")), ...table("", [[tell("at")], [tell("provider")], [tell("state")], ["id"], [tell("lease"), 1]],
       found.remote_jobs.map((job) => [clock(job.created_at), job.provider, state(job.state, kindOf(job.state)), mono(job.remote_id), String(job.lease)])).slice(1)] : []),

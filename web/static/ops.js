@@ -6,15 +6,17 @@
 import * as bulk from "./ops-bulk.js";
 import { fill } from "./ops-elements.js";
 import { clock, showOpsWords, tell } from "./ops-words.js";
+import { user } from "./ops-user.js";
 import * as view from "./ops-view.js";
+import * as week from "./ops-week.js";
 import { spoken, switchLanguage } from "./words.js";
 
-const LOOK_MS = 2_000;
+const LOOK_MS = 2_000, LOOK_BACK_MS = 60_000;
 const TOKEN_KEY = "darkroom.token";
 const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "webhooks", "line", "failures", "sweeps"];
 const $ = (id) => document.getElementById(id);
 
-let seen = null, looked = null, openTask = null, drawn = {}, timer = null, previewed = null;
+let seen = null, looked = null, openTask = null, openUser = null, drawn = {}, timer = null, previewed = null, lookedBack = -LOOK_BACK_MS, back = null, dead = null;
 
 class Refused extends Error {
   constructor(status, text, type) {
@@ -43,6 +45,8 @@ async function look() {
       seen = await ask("GET", "/v1/ops/overview");
       looked = seen.at;
       if (openTask) await lookAtTask();
+      if (openUser) await lookAtUser();
+      if (performance.now() - lookedBack > LOOK_BACK_MS) await lookBack();
       showLink("live");
       draw();
     } catch (error) {
@@ -51,6 +55,13 @@ async function look() {
     }
   }
   timer = setTimeout(look, LOOK_MS);
+}
+
+/** What changes by the minute. */
+async function lookBack() {
+  lookedBack = performance.now();
+  back = await ask("GET", "/v1/ops/history");
+  if ($("dead-letters").open) dead = await ask("GET", "/v1/ops/dead-letters");
 }
 
 function showLink(state) {
@@ -71,6 +82,11 @@ function draw() {
   put("charts", () => view.charts(seen), seen.samples);
   for (const name of BLOCKS) put(name, () => view[name](seen, acts), seen);
   document.body.dataset.role = seen.you.role;
+  if (back) {
+    put("week", () => week.week(back), back);
+    put("deploys", () => week.deploys(back), back.deploys);
+  }
+  if (dead) put("dead", () => week.dead(dead, acts), dead);
   put("bulk-fields", () => bulk.fields(seen.queue.map((each) => each.type), seen.providers.map((each) => each.name)), [seen.queue.map((each) => each.type), seen.providers.map((each) => each.name)]);
   put("bulk-list", () => bulk.list(seen.bulk, acts), seen.bulk);
   put("audit", () => view.audit(seen.audit, acts), seen.audit);
@@ -97,6 +113,26 @@ async function lookAtTask() {
   fill($("task-body"), ...view.task(found, acts));
 }
 
+// ---------------------------------------------------------------- one user
+
+async function showUser(name) {
+  openUser = name;
+  try {
+    await lookAtUser();
+    if ($("task-dialog").open) $("task-dialog").close();
+    if (!$("user-dialog").open) $("user-dialog").showModal();
+  } catch (error) {
+    openUser = null;
+    $("said").textContent = error.message;
+  }
+}
+
+async function lookAtUser() {
+  const found = await ask("GET", `/v1/ops/users/${encodeURIComponent(openUser)}`);
+  $("user-title").textContent = found.user;
+  fill($("user-body"), ...user(found, acts));
+}
+
 async function find(event) {
   event.preventDefault();
   const wanted = $("wanted").value.trim();
@@ -107,18 +143,24 @@ async function find(event) {
     if (one) items = [one.task];
   }
   if (!items.length) items = (await ask("GET", `/v1/ops/tasks?user=${encodeURIComponent(wanted)}`).catch(() => ({ items: [] }))).items;
+  if (!items.length) items = (await ask("GET", `/v1/ops/tasks?text=${encodeURIComponent(wanted)}`).catch(() => ({ items: [] }))).items;
   $("found").hidden = false;
   fill($("found"), ...view.found(items, acts));
   if (items.length === 1) showTask(items[0].task_id);
+  else if (items.length && items.every((each) => each.user_openid === wanted)) showUser(wanted);
 }
 
 // ---------------------------------------------------------------- many tasks
 
 async function onBulk(event) {
   event.preventDefault();
+  await previewBulk(bulk.asked($("bulk-form")));
+}
+
+async function previewBulk(asked) {
   $("bulk-problem").hidden = true;
   try {
-    previewed = await ask("POST", "/v1/ops/bulk/preview", bulk.asked($("bulk-form")));
+    previewed = await ask("POST", "/v1/ops/bulk/preview", asked);
     $("bulk-title").textContent = tell("bulk.title", { action: tell(previewed.action), n: previewed.count });
     fill($("bulk-body"), ...bulk.preview(previewed, acts));
     $("bulk-refusal").hidden = true;
@@ -149,23 +191,37 @@ async function startBulk() {
 
 const acts = {
   task: showTask,
+  user: showUser,
+  block: (name) => makeSure("block", name, (reason) => ask("POST", ofUser(name, "block"), { reason }), "sure.block", "reason"),
+  unblock: (name) => makeSure("unblock", name, () => ask("DELETE", ofUser(name, "block"))),
+  grant: (name) => {
+    const reference = crypto.randomUUID?.() ?? String(Math.random()); // a second click of the same question grants nothing more
+    makeSure("grant", name, (amount) => ask("POST", ofUser(name, "grants"), { amount: Number(amount), reference }), "sure.grant", "amount");
+  },
+  revoke: (name) => makeSure("revoke", name, () => ask("POST", ofUser(name, "revoke"))),
+  cancelAllOf: (name) => previewBulk({ action: "cancel", filter: { user: name } }),
   cancel: (id) => makeSure("cancel", id, () => ask("POST", `/v1/ops/tasks/${id}/cancel`)),
   retry: (id) => makeSure("retry", id, () => ask("POST", `/v1/ops/tasks/${id}/retry`)),
   release: (id) => makeSure("release", id, () => ask("POST", `/v1/ops/tasks/${id}/release`)),
   drain: (id) => makeSure("drain", id, () => ask("POST", `/v1/ops/workers/${id}/drain`)),
   resend: (id) => makeSure("resend", id, () => ask("POST", `/v1/ops/webhooks/${id}/resend`)),
-  pause: (kind, name) => makeSure("pause", name, (reason) => ask("POST", "/v1/ops/pauses", { kind, name, reason }), `sure.pause.${kind}`, true),
+  pause: (kind, name) => makeSure("pause", name, (reason) => ask("POST", "/v1/ops/pauses", { kind, name, reason }), `sure.pause.${kind}`, "reason"),
   resume: (kind, name) => makeSure("resume", name, () => ask("DELETE", `/v1/ops/pauses/${kind}/${encodeURIComponent(name)}`)),
   bulkStop: (id) => makeSure("bulk_stop", id, () => ask("POST", `/v1/ops/bulk/${id}/stop`)),
   bulkResume: (id) => makeSure("bulk_resume", id, () => ask("POST", `/v1/ops/bulk/${id}/resume`)),
   sweep: () => makeSure("sweep", "", () => ask("POST", "/v1/ops/sweep")),
 };
 
-/** Say what will happen, and do it when that is meant. */
-function makeSure(what, target, act, text = `sure.${what}`, asksWhy = false) {
+const ofUser = (name, what) => `/v1/ops/users/${encodeURIComponent(name)}/${what}`;
+
+/** Say what will happen, and do it when that is meant.  asksFor: "reason" or "amount", which the act is given. */
+function makeSure(what, target, act, text = `sure.${what}`, asksFor = "") {
   $("sure-title").textContent = `${tell(what)} ${target}`.trim();
   $("sure-text").textContent = tell(text);
-  $("sure-why").hidden = !asksWhy;
+  $("sure-why").hidden = !asksFor;
+  $("sure-asks").dataset.tell = asksFor || "reason";
+  $("sure-asks").textContent = tell(asksFor || "reason");
+  $("sure-reason").inputMode = asksFor === "amount" ? "numeric" : "text";
   $("sure-reason").value = "";
   $("sure-problem").hidden = true;
   $("sure-yes").textContent = tell(what);
@@ -210,18 +266,22 @@ function onToken(event) {
 function listen() {
   $("search").addEventListener("submit", find);
   $("token-form").addEventListener("submit", onToken);
+  $("dead-letters").addEventListener("toggle", () => { lookedBack = -LOOK_BACK_MS; look(); });
   $("bulk-form").addEventListener("submit", onBulk);
   $("bulk-yes").addEventListener("click", startBulk);
   for (const id of ["bulk-no", "bulk-close"]) $(id).addEventListener("click", () => $("bulk-dialog").close());
   $("sure-no").addEventListener("click", () => $("sure-dialog").close());
   $("task-close").addEventListener("click", () => $("task-dialog").close());
   $("task-dialog").addEventListener("close", () => { openTask = null; });
+  $("user-close").addEventListener("click", () => $("user-dialog").close());
+  $("user-dialog").addEventListener("close", () => { openUser = null; });
   $("language").addEventListener("click", () => {
     switchLanguage();
     showOpsWords();
     showLink($("link").dataset.state);
     if (seen) draw();
     if (openTask) lookAtTask();
+    if (openUser) lookAtUser();
   });
   document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") look(); });
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from config.settings import Settings
 from supervisor.database.interface.database import Database, Transaction
@@ -54,11 +55,16 @@ def examine_troubles(database: Database, settings: Settings) -> Iterator[Found]:
 
 def house_troubles(database: Database, settings: Settings) -> list[Trouble]:
     """The troubles of /ops.  Changes nothing."""
+    return troubles(house_seen(database, settings))
+
+
+def house_seen(database: Database, settings: Settings) -> dict[str, Any]:
+    """What /ops judges troubles by, as far as it is known without a web process.  Changes nothing."""
     before = time.time()
     seen = database.read(lambda tx: overview.read(tx, settings))
     ahead = clock_ahead_seconds(seen["at"], before, time.time())
     seen |= look_around(settings) | {"database_refuses": database_space.refusal(database)}
-    return troubles({**seen, "clock_ahead_seconds": ahead})
+    return {**seen, "clock_ahead_seconds": ahead}
 
 
 def _workers(alive: Liveness, settings: Settings) -> Found:

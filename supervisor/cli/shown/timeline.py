@@ -32,6 +32,15 @@ def webhook_lines(deliveries: list[Happening]) -> list[str]:
     return lines
 
 
+def log_lines(logs: list[Happening]) -> list[str]:
+    """The last log lines of attempts that did not succeed: a heading for each attempt, and its lines below."""
+    lines = []
+    for each in logs:
+        lines += ["", f"log of attempt {each['attempt']}, lease {each['lease']}, worker {each['worker']}:"]
+        lines += [f"  {line}" for text in each["lines"] for line in text.split("\n")]
+    return lines
+
+
 def cost_lines(costs: list[Happening]) -> list[str]:
     """The reported costs of the task's requests, one line each."""
     lines = [

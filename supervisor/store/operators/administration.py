@@ -33,7 +33,9 @@ def grant(tx: Transaction, operator: Operator, user: str, amount: int, reference
     given = credits.grant_once(tx, user, amount, reference)
     if given.is_new:
         after = {"amount": amount, "reference": reference, "balance": given.balance}
-        audit.record(tx, operator, "grant", "user", user, before={"balance": given.balance - amount}, after=after)
+        audit.record(
+            tx, operator, "grant", "user", user, before={"balance": given.balance - amount}, after=after
+        )
     return given
 
 

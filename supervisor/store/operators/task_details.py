@@ -13,7 +13,7 @@ from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
 from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
-from supervisor.store.operators import audit, overview
+from supervisor.store.operators import attempt_logs, audit, overview
 from supervisor.store.queue import dispatch, last_signs
 from supervisor.store.queue.capacity import less_held
 from supervisor.store.recovery import stuck_tasks
@@ -78,6 +78,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
         "events": history.timeline(tx, task_id) or [],
         "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],
         "costs": provider_costs.of_task(tx, task_id),
+        "logs": attempt_logs.of_task(tx, task_id),
         "webhooks": webhook_attempts.of_task(tx, task_id),
         "audit": audit.of_task(tx, task_id),
     }
