@@ -36,6 +36,7 @@ from actors.dispatcher.claim_sender import BATCH, ClaimSender, ControlMessage, c
 from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_client import BadBrokerAddress
+from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.broker.signed_claims import POLLS, TASKS
 from supervisor.core.errors import Fault, SettingFault, as_sentence
@@ -515,6 +516,7 @@ def main() -> int:
         settings = load_settings()
         configure_logs(settings, "dispatcher")
         keep_to_ourselves(settings)
+        refuse_unusable_mode(settings)
         broker = get_broker()  # set by importing this package
         assert isinstance(broker, DarkroomBroker)
         dispatcher = open_dispatcher(settings, open_database(settings), broker)

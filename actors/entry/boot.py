@@ -27,6 +27,7 @@ from actors.worker.watchdog import Watchdog
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_address import broker_address
 from supervisor.broker.broker_client import BadBrokerAddress, open_client
+from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.objects.private_files import keep_to_ourselves
@@ -76,6 +77,7 @@ class Boot(Middleware):
             keep_to_ourselves(settings)
             begin_tracing("worker")
             check_providers(settings)
+            refuse_unusable_mode(settings)
             declare_processing_actors(broker, settings)
         except (SettingsError, SettingFault, BadBrokerAddress) as error:
             _give_up(error)

@@ -7,7 +7,9 @@ from redis import exceptions
 
 CHECK = "check DARKROOM_BROKER_URL"
 
-NO_RIGHTS = "its user may not run our commands; allow it all keys and commands of this database"
+NO_RIGHTS = "its user may not run our commands; allow it the keys dramatiq* and darkroom:*, and all that is not dangerous"
+
+CLUSTER = "it is a node of a cluster; name a server whose cluster mode is off"
 
 # The beginning, or a part, of the server's own message.
 _ANSWERS = (
@@ -21,6 +23,7 @@ _ANSWERS = (
     ("NOAUTH", "it wants a password; give one in DARKROOM_BROKER_URL, as in redis://:password@host"),
     ("without any password configured", f"it knows no password, and one is given; {CHECK}"),
     ("NOPERM", NO_RIGHTS),
+    ("No permissions to access", NO_RIGHTS),
     ("has no permissions", NO_RIGHTS),  # the client removes the first word of the server's message
     ("ACL failure in script", NO_RIGHTS),
     ("DB index is out of range", f"it has no database of this number; {CHECK}"),
@@ -31,6 +34,13 @@ _ANSWERS = (
     ("Hostname mismatch", f"its certificate is for another name; {CHECK}"),
     ("loading the dataset", "it is still reading its data; wait"),
     ("OOM command not allowed", "its memory is full; give it more, and maxmemory-policy noeviction"),
+    (
+        "unknown command",
+        f"it does not know a command that we need, as a Sentinel or an old server does; {CHECK}",
+    ),
+    ("CROSSSLOT", CLUSTER),
+    ("hash to the same slot", CLUSTER),
+    ("MOVED", CLUSTER),
     ("protected mode", "it is in protected mode; give it a password"),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.broker.broker_address import socket_path
+from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.embedded_broker import broker_answers
 from supervisor.core.errors import BrokerAway
 
@@ -26,10 +27,12 @@ _TRIED = """
     redis.call('incr', KEYS[1]) redis.call('expire', KEYS[1], 1) redis.call('exists', KEYS[1])
     return redis.call('del', KEYS[1])"""
 _KEYS = ("dramatiq:darkroom-probe", "darkroom:quota:probe")
+_NAMESPACE = "dramatiq"  # dramatiq's scripts name it as a key of its own, which `~dramatiq:*` does not allow
 
 
 def reach_broker(settings: Settings) -> None:
-    """Return if the broker answers.  Raises BrokerAway.  Blocks."""
+    """Return if the broker answers.  Raises BrokerAway, or SettingFault for one that can't work.  Blocks."""
+    refuse_unusable_mode(settings)
     if not ping_broker(settings, timeout_seconds=PING_SECONDS):
         raise BrokerAway("The broker does not answer; start it, or check DARKROOM_BROKER_URL.")
 
@@ -59,4 +62,5 @@ def try_commands(client: Any) -> bool:
 
     client: a `redis.Redis`.
     """
+    client.eval("return 1", 1, _NAMESPACE)
     return all(bool(client.eval(_TRIED, 1, key)) for key in _KEYS)

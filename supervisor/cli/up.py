@@ -24,6 +24,7 @@ import structlog
 
 from config.settings import Settings, environment_of
 from supervisor.broker.broker_address import socket_path
+from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
 from supervisor.cli.doctor.provider_check import check_providers
 from supervisor.core.errors import SettingFault
@@ -81,6 +82,7 @@ def run_up(settings: Settings) -> int:
     """
     configure_logs(settings, "supervisor")
     check_providers(settings)
+    refuse_unusable_mode(settings)
     collector(os.environ)
     keep_to_ourselves(settings)
     with only_one(settings.data_dir):

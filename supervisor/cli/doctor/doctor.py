@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from config.secret_strength import weakness
 from config.settings import Settings, hide_password
 from supervisor.broker.broker_address import broker_address, socket_path
+from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.broker_ping import try_commands
 from supervisor.broker.embedded_broker import NoEmbeddedBroker, broker_answers, server_path
 from supervisor.cli.doctor.doctor_liveness import examine_movement, examine_troubles
 from supervisor.cli.doctor.provider_check import check_providers
-from supervisor.core.errors import Fault, as_sentence
+from supervisor.core.errors import Fault, SettingFault, as_sentence
 from supervisor.database.interface.database import is_postgres
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.open_database import open_database
@@ -152,11 +154,30 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     from supervisor.broker.broker_errors import in_words
 
     try:
+        refuse_unusable_mode(settings)
         with redis.Redis.from_url(settings.broker_url, socket_timeout=3, socket_connect_timeout=3) as client:
             try_commands(client)
-        yield Finding("broker", True, where)
+            yield Finding("broker", True, where + _eviction(client))
+    except SettingFault as fault:
+        yield Finding("broker", False, str(fault))
     except (redis.RedisError, OSError, ValueError) as error:
         yield Finding("broker", False, f"The broker {where} can't be used: {in_words(error)}.")
+
+
+def _eviction(client: Any) -> str:
+    """What follows from the server's policy; empty if it keeps what it is given, or does not tell."""
+    import redis
+
+    try:
+        policy = client.info("memory").get("maxmemory_policy", "noeviction")
+    except redis.RedisError:  # its user may not ask
+        return ""
+    if policy == "noeviction":
+        return ""
+    return (
+        f"; it evicts keys (maxmemory-policy {policy}) when its memory is full: workers then find their claims in the"
+        " database, up to two heartbeats later; noeviction is better"
+    )
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:

@@ -33,9 +33,9 @@ pidfile = {folder}/pid
 
 
 class PgBouncer:
-    """Started by `start`.  server_folder, port: of the server's socket."""
+    """Started by `start`.  server_folder, port: of the server's socket.  more: lines of its configuration."""
 
-    def __init__(self, server_folder: Path, port: int) -> None:
+    def __init__(self, server_folder: Path, port: int, more: str = "") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="dr-bouncer-"))
         self._folder.chmod(0o755)
         self._user = "nobody" if os.geteuid() == 0 else None  # it does not run as root
@@ -43,6 +43,7 @@ class PgBouncer:
             CONFIGURATION.format(
                 server=server_folder, port=port, pool=SERVER_CONNECTIONS, own_port=PORT, folder=self._folder
             )
+            + more
         )
         if self._user:
             shutil.chown(self._folder, self._user)
@@ -54,6 +55,11 @@ class PgBouncer:
 
     def start(self) -> None:
         """Takes connections when this returns."""
+        self.start_without_looking()
+        eventually("the pooler takes connections", self._takes_connections)
+
+    def start_without_looking(self) -> None:
+        """Returns at once; for a pooler that takes connections with TLS alone."""
         assert PGBOUNCER is not None
         parent = os.getpid()
         with (self._folder / "log").open("ab") as log:
@@ -65,7 +71,6 @@ class PgBouncer:
                 user=self._user,
                 preexec_fn=lambda: die_with_parent(parent),
             )
-        eventually("the pooler takes connections", self._takes_connections)
 
     def stop(self) -> None:
         """At once: every client loses its connection, in the middle of whatever it did."""

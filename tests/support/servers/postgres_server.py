@@ -46,16 +46,16 @@ SMALL = {
 
 
 class PostgresServer:
-    """A running server.  more: its settings."""
+    """A running server.  port: of its address and of its socket's name.  more: its settings."""
 
-    def __init__(self, **more: Any) -> None:
+    def __init__(self, *, port: int = 5432, **more: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._user = "nobody" if os.geteuid() == 0 else None
         self._programs = self._readable_programs()
         self._settings = {**SMALL, **UNSAFE, **{name: str(value) for name, value in more.items()}}
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 5432
+        self.port = port
         if self._user:
             account = pwd.getpwnam(self._user)
             os.chown(self.folder, account.pw_uid, account.pw_gid)
