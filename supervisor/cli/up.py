@@ -57,12 +57,13 @@ from supervisor.telemetry.tracing import collector
 CONTROL_THREADS = 2  # besides the task slots, for `submit` and `sweep`
 STOP_SECONDS = 10.0  # for parts without work to finish
 
-# What the parts import.  A fork server imports it once for all of them (`supervisor.processes.fork_server`).
+# What the parts import, and the pages that web compresses.  A fork server does it once for all of them
+# (`supervisor.processes.fork_server`).
 SHARED = (
-    "web.__main__", "actors", "actors.dispatcher.dispatcher", "actors.entry.task_actors", "actors.entry.work",
-    "actors.registry.adapters", "actors.worker.worker", "supervisor.cli.main", "supervisor.processes.launcher",
-    "dramatiq.__main__", "multiprocessing.connection", "multiprocessing.popen_fork", "multiprocessing.sharedctypes",
-    "multiprocessing.synchronize", "periodiq",
+    "web.__main__", "web.app.pages:static_files", "actors", "actors.dispatcher.dispatcher",
+    "actors.entry.task_actors", "actors.entry.work", "actors.registry.adapters", "actors.worker.worker",
+    "supervisor.cli.main", "supervisor.processes.launcher", "dramatiq.__main__", "multiprocessing.connection",
+    "multiprocessing.popen_fork", "multiprocessing.sharedctypes", "multiprocessing.synchronize", "periodiq",
 )  # fmt: skip
 SHARED_ON_POSTGRES = tuple(
     f"supervisor.database.postgres.postgres_{name}" for name in ("database", "leader_lock", "wakeups")

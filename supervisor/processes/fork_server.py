@@ -13,6 +13,8 @@ The other end is `supervisor.processes.forked_parts`.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import fcntl
 import gc
@@ -62,7 +64,7 @@ class Order:
 def main(arguments: Sequence[str]) -> None:
     """Serve until the other end of the socket is closed.  In each part it returns only when the part has ended.
 
-    arguments: names of modules, then the number of the socket.
+    arguments: names of modules, some with `:` and a function to be called once, then the number of the socket.
     """
     *modules, number = arguments
     asked = socket.socket(fileno=int(number))
@@ -70,8 +72,11 @@ def main(arguments: Sequence[str]) -> None:
     parent = os.getppid()
     spare_the_imports()
     import_lean()
-    for module in modules:
-        importlib.import_module(module)
+    for name in modules:
+        module, _, function = name.partition(":")
+        imported = importlib.import_module(module)
+        if function:
+            getattr(imported, function)()
     if len(os.listdir("/proc/self/task")) > 1:
         sys.exit("darkroom: a module starts a thread as it is imported, so parts are not forked")
     try:
@@ -79,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     except OSError as error:
         sys.exit(f"darkroom: a process can't set its line in ps here ({error}), so parts are not forked")
     gc.collect()
+    _return_free_memory()
     gc.freeze()  # a collection in a part would write into pages that it shares
     asked.send(READY)
     while True:
@@ -94,6 +100,12 @@ def main(arguments: Sequence[str]) -> None:
         for each in received:
             os.close(each)
         asked.send(str(pid).encode())
+
+
+def _return_free_memory() -> None:
+    """What was used only meanwhile goes back to the system, where the C library can do that."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forked() -> int:

@@ -73,7 +73,7 @@ while True:
     if mode == "beating":
         beats.beat()
 """
-FORK_SERVER_ARGV = (sys.executable, str(PROGRAMS / "fork_server"), "json")
+FORK_SERVER_ARGV = (sys.executable, str(PROGRAMS / "fork_server"), "json", "mimetypes:init")
 # Long enough for a busy machine, and so that the supervisor's own looks are no gaps.
 SIGNS = LifeSigns(silent_seconds=6.0, start_seconds=60.0)
 
