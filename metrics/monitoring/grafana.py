@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from metrics.monitoring.panels import ROWS
-from metrics.monitoring.shapes import Panel, at_pace
+from metrics.monitoring.shapes import Number, Panel, at_pace, selected
 
 SCHEMA_VERSION = 39  # Grafana 10.4 and later read it
 WIDTH = 24
-HEIGHT = {"stat": 4, "timeseries": 8}
+SIZE = {Number: (3, 4), Panel: (8, 8)}
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -70,33 +70,34 @@ def _panels() -> list[dict[str, Any]]:
         )
         top, left, deepest = top + 1, 0, 0
         for panel in row.panels:
-            if left + panel.width > WIDTH:
+            width, height = SIZE[type(panel)]
+            if left + width > WIDTH:
                 top, left, deepest = top + deepest, 0, 0
-            height = HEIGHT[panel.kind]
-            place = {"x": left, "y": top, "w": panel.width, "h": height}
+            place = {"x": left, "y": top, "w": width, "h": height}
             placed.append({"id": len(placed) + 1, "gridPos": place, **_panel(panel)})
-            left, deepest = left + panel.width, max(deepest, height)
+            left, deepest = left + width, max(deepest, height)
         top += deepest
     return placed
 
 
-def _panel(panel: Panel) -> dict[str, Any]:
+def _panel(panel: Panel | Number) -> dict[str, Any]:
+    is_number = isinstance(panel, Number)
     targets = [
         {
             "refId": chr(ord("A") + number),
             "datasource": _SOURCE,
-            "expr": at_pace(query.expr),
-            "legendFormat": query.legend or "__auto",
-            "instant": panel.kind == "stat",
-            "range": panel.kind != "stat",
+            "expr": at_pace(selected(expr)),
+            "legendFormat": legend or "__auto",
+            "instant": is_number,
+            "range": not is_number,
         }
-        for number, query in enumerate(panel.queries)
+        for number, (legend, expr) in enumerate(panel.lines.items())
     ]
     options: dict[str, Any] = {"tooltip": {"mode": "multi", "sort": "desc"}, "legend": {"showLegend": True}}
-    if panel.kind == "stat":
+    if is_number:
         options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "background"}
     return {
-        "type": panel.kind,
+        "type": "stat" if is_number else "timeseries",
         "title": panel.title,
         "description": panel.description,
         "datasource": _SOURCE,
@@ -106,8 +107,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _thresholds(panel: Panel) -> dict[str, Any]:
-    if panel.red is None:
+def _thresholds(panel: Panel | Number) -> dict[str, Any]:
+    if isinstance(panel, Panel):
         return {}
     low, high = ("red", "green") if panel.red_below else ("green", "red")
     steps = [{"color": low, "value": None}, {"color": high, "value": panel.red}]

@@ -15,6 +15,9 @@ Series = dict[str, str]  # {series: its values in promtool's notation, one a min
 
 AFTER_MINUTES = 30
 
+SELECTORS = {"{JOB": '{job=~"$job"', "{TYPE": '{job=~"$job",type=~"$type"'}
+LIVING = " > 0"  # ends an expression with many label sets that are 0, or have no observation
+
 _TIME = re.compile(r"<(\d+)([smh]?)>")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 RUNBOOK = "docs/operating.md"  # put your repository's address before it
@@ -58,27 +61,31 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Query:
-    """One expression of a panel and the name of its lines, in Grafana's notation."""
-
-    expr: str
-    legend: str = ""
-
-
-@dataclass(frozen=True)
 class Panel:
-    """unit: its name in Grafana. kind: a number now, or lines over time. width: of 24. red: a number is red from this
-    value on; with `red_below`, from this value down.
-    """
+    """Lines over time, a third of the width.  lines: {name in Grafana's notation: expression}.  unit: its name in
+    Grafana."""
 
     title: str
     description: str
-    queries: tuple[Query, ...]
+    lines: dict[str, str]
     unit: str = "short"
-    kind: Literal["stat", "timeseries"] = "timeseries"
-    width: int = 8
-    red: float | None = None
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number now, an eighth of the width: red from this value on; with `red_below`, from this value down."""
+
+    title: str
+    description: str
+    expr: str
+    red: int
     red_below: bool = False
+    unit: str = "short"
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """Its one line, which Grafana names."""
+        return {"": self.expr}
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Row:
     """A row of the dashboard."""
 
     title: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel | Number, ...]
 
 
 def at_pace(text: str, pace: float = 1.0) -> str:
@@ -99,3 +106,10 @@ def at_pace(text: str, pace: float = 1.0) -> str:
         return f"{number}{unit}" if pace == 1 else f"{number * _SECONDS[unit] * 1000 / pace:.0f}ms"
 
     return _TIME.sub(written, text)
+
+
+def selected(text: str) -> str:
+    """An expression of a panel with its selectors written out."""
+    for short, whole in SELECTORS.items():
+        text = text.replace(short, whole)
+    return text

@@ -27,9 +27,8 @@ import psutil
 import pytest
 
 from metrics.monitoring.alerts import ALERTS
-from metrics.monitoring.expressions import LIVING
 from metrics.monitoring.panels import ROWS
-from metrics.monitoring.shapes import at_pace
+from metrics.monitoring.shapes import LIVING, at_pace, selected
 from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
 from tests.support.houses.instant_house import INSTANT
@@ -212,10 +211,10 @@ def listening(url: str) -> Iterator[None]:
 def expressions() -> list[str]:
     """Of every panel, as Grafana would send them with everything chosen."""
     return [
-        re.sub(r"\$(job|type)", ".*", at_pace(query.expr.removesuffix(LIVING), PACE))
+        re.sub(r"\$(job|type)", ".*", at_pace(selected(expr.removesuffix(LIVING)), PACE))
         for row in ROWS
         for panel in row.panels
-        for query in panel.queries
+        for expr in panel.lines.values()
     ]
 
 

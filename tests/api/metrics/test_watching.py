@@ -14,11 +14,10 @@ import pytest
 
 from metrics.monitoring import files
 from metrics.monitoring.alerts import ALERTS
-from metrics.monitoring.expressions import LIVING
 from metrics.monitoring.panels import ROWS
 from metrics.monitoring.prometheus import rules, yaml
 from metrics.monitoring.recordings import RECORDINGS
-from metrics.monitoring.shapes import RUNBOOK, at_pace
+from metrics.monitoring.shapes import LIVING, RUNBOOK, at_pace, selected
 from tests.support.clients.alert_days import FAULTS, faulty_afternoons, healthy_day
 from tests.support.houses.metrics_shop import open_shop
 from tests.support.repository import ROOT
@@ -27,7 +26,7 @@ from tests.support.repository import ROOT
 def expressions() -> Iterator[str]:
     yield from (alert.expr for alert in ALERTS)
     yield from (each.expr for each in RECORDINGS)
-    yield from (query.expr for row in ROWS for panel in row.panels for query in panel.queries)
+    yield from (selected(expr) for row in ROWS for panel in row.panels for expr in panel.lines.values())
 
 
 @pytest.mark.parametrize("path", files.contents(), ids=lambda path: path.name)
@@ -69,10 +68,10 @@ def test_a_panel_draws_no_line_without_data() -> None:
     """Of label sets at 0 there are many: only a total, or a number now, is drawn at 0."""
     for row in ROWS:
         for panel in row.panels:
-            for query in panel.queries:
-                has_many = len(re.findall(r"\{\{", query.legend)) > 1 or "{{route}}" in query.legend
-                if has_many and "instance" not in query.legend:
-                    assert query.expr.endswith(LIVING), f"{panel.title}: {query.expr}"
+            for legend, expr in panel.lines.items():
+                has_many = len(re.findall(r"\{\{", legend)) > 1 or "{{route}}" in legend
+                if has_many and "instance" not in legend:
+                    assert expr.endswith(LIVING), f"{panel.title}: {expr}"
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
