@@ -7,7 +7,10 @@ from redis import exceptions
 
 CHECK = "check DARKROOM_BROKER_URL"
 
-NO_RIGHTS = "its user may not run our commands; allow it the keys dramatiq* and darkroom:*, and all that is not dangerous"
+NO_RIGHTS = (
+    "its user may not run our commands; allow it the keys dramatiq* and darkroom:*, and every command that is not"
+    " dangerous"
+)
 
 CLUSTER = "it is a node of a cluster; name a server whose cluster mode is off"
 
