@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -111,3 +112,25 @@ def test_the_log_of_a_failed_attempt_is_kept_with_its_task() -> None:
         told = "\n".join(kept["lines"])
         assert "attempt_started" in told and "This is not to our taste." in told
         assert "\x1b" not in told
+
+
+def test_a_scheduler_that_was_forked_with_our_code_imported_keeps_to_the_log_level(tmp_path):
+    """periodiq sets a level of its own when it starts."""
+    code = """
+import sys, logging
+import actors, periodiq
+from supervisor.processes.launcher import enter
+periodiq.Scheduler.schedule = lambda self: None
+periodiq.Scheduler.loop = lambda self: print(logging.getLogger().level, flush=True)
+sys.argv = ["periodiq", "actors"]
+enter("periodiq")
+"""
+    environ = os.environ | {
+        "DARKROOM_CONFIG": "",
+        "DARKROOM_DATA_DIR": str(tmp_path),
+        "DARKROOM_LOG_LEVEL": "warning",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=90
+    )
+    assert (done.stdout.strip(), done.stderr) == (str(logging.WARNING), "")
