@@ -38,7 +38,7 @@ def enter(name: str) -> NoReturn:
     if name == "periodiq" and (imported := sys.modules.get("actors")) is not None:
         imported.boot_scheduler()  # its import does this, but a forked process has imported it already
         # periodiq sets the root logger's level from this table as it starts, which is before it imports our code.
-        importlib.import_module("periodiq").VERBOSITY[0] = logging.getLogger().level  # type: ignore[attr-defined]
+        importlib.import_module("periodiq").VERBOSITY[0] = logging.getLogger().level
     if name == "dramatiq":
         # Its exit status for a failed import is our status for wrong settings, after which a part is not started again.
         # But an unfinished upgrade, or a library that is missing for a moment, must not count as wrong settings.
