@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system test-dates seed-tests histories priced-orders fuzz check bench real-servers server-pages server-cases on-call chaos image lock sbom clean
+.PHONY: help install demo up test test-system test-dates seed-tests histories priced-orders fuzz check bench real-servers server-pages server-cases on-call chaos soak image lock sbom clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +125,9 @@ chaos: $(VENV)/.test-installed  ## Kill parts at random while tasks run, then ch
 	@$(BIN)/python -m bench.chaos $(ARGS)
 
 # `make lock` reads the registry for the hash of every file of every platform: it takes minutes.
+soak: $(VENV)/.test-installed  ## A whole system at a steady rate for SOAK_SECONDS (2700): what grows that should not
+	@$(BIN)/python -m bench soak
+
 image:  ## Build the image with buildah on a base that debootstrap makes, and try it (needs root)
 	@sh deploy/compose/build-with-buildah.sh
 

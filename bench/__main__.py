@@ -42,7 +42,7 @@ def main(names: tuple[str, ...]) -> None:
     """Run the named benches, or all of them.  `against` takes another argument: OLD=<commit>."""
     os.environ |= {f"BENCH_{key}": value for key, _, value in (n.partition("=") for n in names) if value}
     names = tuple(name for name in names if "=" not in name)
-    unknown = set(names) - {*BENCHES, "against"}
+    unknown = set(names) - {*BENCHES, "against", "soak"}
     if unknown:
         raise click.UsageError(
             f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, against"

@@ -1,0 +1,134 @@
+"""A soak: a whole system at a steady rate for most of an hour.  What grows that should not: memory, descriptors, the log.
+
+Two orders a second by HTTP, of tasks that run for a second, and twenty streams that are read.  After a warm-up of
+a third of the time, the memory of each process (its own pages: USS) is fitted by a line; its slope is told per hour.
+`SOAK_SECONDS` sets another length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from supervisor.security.tokens import make_user_token
+from tests.support.houses.instant_house import INSTANT
+from tests.support.running_system import RunningSystem, running_system
+
+SECONDS = 2700.0
+ORDERS_PER_SECOND = 2.0
+STREAMS = 20
+SAMPLE_SECONDS = 20.0
+KIB, MIB = 1024, 1024 * 1024
+SETTINGS = INSTANT | {
+    "PROVIDERS__instant__OPTIONS__wait_seconds": "1",
+    "CREDITS__SIGNUP_GRANT": "1000000",
+    "LIMITS__REQUESTS_PER_MINUTE": "0",
+    "LIMITS__ORDERS_PER_MINUTE": "0",
+    "LOG_LEVEL": "info",
+    "LOG_FORMAT": "json",
+}
+
+
+def run() -> dict[str, str]:
+    """{process: slope of its memory and its descriptors; the log; the tasks}."""
+    seconds = float(os.environ.get("SOAK_SECONDS", SECONDS))
+    with tempfile.TemporaryDirectory(prefix="dr-soak-") as folder:
+        log = Path(folder) / "log"
+        with running_system(log=log, **SETTINGS) as system:
+            samples, ordered, events = asyncio.run(_soak(system, seconds))
+            completed = system.sql("SELECT count(*) FROM task_queue WHERE status = 'completed'")[0][0]
+            stopped = system.sql("SELECT count(*) FROM task_queue WHERE status <> 'completed'")[0][0]
+        size = log.stat().st_size
+    told = {name: _told(values, seconds / 3) for name, values in sorted(samples.items())}
+    return told | {
+        "log": f"{size / KIB / max(1, ordered):.2f} KiB a task",
+        "tasks": f"{ordered} ordered, {completed} completed, {stopped} not, {events} events in {STREAMS} streams",
+    }
+
+
+Sample = tuple[float, int, int]  # at, bytes of its own, descriptors
+
+
+async def _soak(system: RunningSystem, seconds: float) -> tuple[dict[str, list[Sample]], int, int]:
+    secret = (system.data_dir / "secret").read_text().strip()
+    users = [f"o-{n}" for n in range(STREAMS)]
+    tokens = {user: make_user_token(secret, user, ttl_seconds=int(seconds) + 3600) for user in users}
+    image = system.upload_sample(users[0])
+    images = {
+        user: image if user == users[0] else await asyncio.to_thread(system.upload_sample, user)
+        for user in users
+    }
+    samples: dict[str, list[Sample]] = defaultdict(list)
+    counts = {"ordered": 0, "events": 0}
+    end = time.monotonic() + seconds
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+
+        async def listen(user: str) -> None:
+            headers = {"Authorization": f"Bearer {tokens[user]}"}
+            while True:
+                async with session.get(f"{system.url}/v1/works/feed", headers=headers) as answer:
+                    async for line in answer.content:
+                        counts["events"] += line.startswith(b"data: ")
+
+        async def order() -> None:
+            n = 0
+            while time.monotonic() < end:
+                user = users[n % STREAMS]
+                body = {"type": "instant", "params": {"images": [images[user]]}}
+                headers = {"Authorization": f"Bearer {tokens[user]}"}
+                async with session.post(f"{system.url}/v1/tasks", json=body, headers=headers) as answer:
+                    assert answer.status == 202, await answer.text()
+                n += 1
+                counts["ordered"] = n
+                await asyncio.sleep(max(0.0, end - seconds + n / ORDERS_PER_SECOND - time.monotonic()))
+
+        async def sample() -> None:
+            while time.monotonic() < end:
+                for name, value in (await asyncio.to_thread(_sampled, system)).items():
+                    samples[name].append(value)
+                await asyncio.sleep(SAMPLE_SECONDS)
+
+        streams = [asyncio.ensure_future(listen(user)) for user in users]
+        await asyncio.gather(order(), sample())
+        await asyncio.sleep(5)  # the last tasks end
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    return samples, counts["ordered"], counts["events"]
+
+
+def _sampled(system: RunningSystem) -> dict[str, Sample]:
+    state = json.loads((system.data_dir / "processes.json").read_bytes())["processes"]
+    names = {process["pid"]: process["name"] for process in state}
+    found: dict[str, Sample] = {}
+    supervisor = psutil.Process(system.pid)
+    for process in [supervisor, *supervisor.children(recursive=True)]:
+        try:
+            own, open_files = process.memory_full_info().uss, process.num_fds()
+        except psutil.Error:
+            continue
+        name = names.get(process.pid, process.name() if process.pid != system.pid else "supervisor")
+        found[f"{name} ({process.pid})"] = (time.monotonic(), own, open_files)
+    return found
+
+
+def _told(values: list[Sample], warm_up_seconds: float) -> str:
+    warm = [each for each in values if each[0] >= values[0][0] + warm_up_seconds]
+    if len(warm) < 3:
+        return "too short-lived"
+    slope = statistics.linear_regression([at for at, _, _ in warm], [own for _, own, _ in warm]).slope
+    first, last = warm[0], warm[-1]
+    return (
+        f"{slope * 3600 / MIB:+.2f} MiB/h, {first[1] / MIB:.1f} to {last[1] / MIB:.1f} MiB;"
+        f" descriptors {first[2]} to {last[2]} (most {max(files for _, _, files in warm)})"
+    )
