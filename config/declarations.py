@@ -45,7 +45,9 @@ def scenes_at(name: str, kinds: set[str]) -> tuple[str, list[str]] | None:
 
 
 def _kinds_of(given: Mapping[str, Any], kinds: Mapping[str, str]) -> set[str]:
-    """Kinds of the providers that a type with these members may go to; wrong names are refused elsewhere."""
+    """Kinds of the providers that get a type's orders as they are; wrong names are refused elsewhere."""
+    if given.get("steps"):
+        return set()  # each step says for itself what its provider is given
     names = [given.get("provider", "studio")]
     for several in (given.get("fallback"), given.get("allow_providers")):
         names += several if isinstance(several, list) else []

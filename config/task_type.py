@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from config.parameter_schema import ParameterSchema
 from config.price import Price
 from config.settings_group import Count, Group, Seconds, mistake_in_names, no_flag
+from config.steps import LIMITS, Step, frozen, refuse_impossible_steps
 
 MOST_INPUTS = 64
 MOST_PICTURES = 64
@@ -126,6 +127,9 @@ class TaskType(Group):
     parameters: dict[str, Any] = Field(default_factory=dict)  # JSON Schema 2020-12, inline or as a file
     outputs: Annotated[list[Output], Field(min_length=1)] = Field(default=["images"])
     doors: Doors = Field(default_factory=Doors)
+    # Several calls of AI services, one after the other; without any, one call of `provider`.
+    steps: list[Step] = Field(default_factory=list)
+    resume_on_retry: bool = True  # a retry begins at the first step that has no results
     provider: str = "studio"
     # used in this order while the providers before are down
     fallback: list[str] = Field(default_factory=list)
@@ -199,6 +203,37 @@ class TaskType(Group):
         self._refuse_impossible(self.price)
         return self
 
+    @model_validator(mode="after")
+    def _have_possible_steps(self) -> TaskType:
+        if not self.steps:
+            return self
+        for name in ("provider", "fallback", "allow_providers", "needs"):
+            if name in self.model_fields_set:
+                raise ValueError(
+                    f"{name.upper()} stands beside STEPS, but a type with steps may have it only in its steps."
+                )
+        members = self.parameters.get("properties")
+        is_closed = isinstance(members, dict) and self.parameters.get("additionalProperties") is False
+        refuse_impossible_steps(
+            self.steps, self.inputs.bounds, frozenset(members) if is_closed and members else None
+        )
+        for step in self.frozen_steps() or ():
+            if step["ai_timeout_seconds"] >= step["time_limit_seconds"]:
+                raise ValueError(
+                    f"STEPS: the step {step['name']!r} has AI_TIMEOUT_SECONDS = {step['ai_timeout_seconds']:g}, but it "
+                    f"may be anything below its TIME_LIMIT_SECONDS ({step['time_limit_seconds']:g}): an attempt must "
+                    "outlive its AI call."
+                )
+        return self
+
+    def frozen_steps(self, learnt: Mapping[str, float] | None = None) -> list[dict[str, Any]] | None:
+        """The steps as a task keeps them from its admission on (`config.steps.frozen`); None for a type without steps.
+        learnt: {step: its mean run time in seconds}, for the weights that are not declared."""
+        if not self.steps:
+            return None
+        limits = {name: getattr(self, name) for name in LIMITS}
+        return frozen(self.steps, {"outputs": list(self.outputs), **limits}, learnt or {})
+
     def _refuse_impossible(self, price: Price) -> None:
         """A mistyped value would never match, and every order would cost too little without anybody noticing."""
         try:
@@ -220,12 +255,16 @@ class TaskType(Group):
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """Names of the providers for a task that names none, the preferred one first."""
+        """Names of the providers for a task that names none, the preferred one first; with steps, of the first step."""
+        if self.steps:
+            return self.steps[0].chain
         return tuple(dict.fromkeys((self.provider, *self.fallback)))
 
     @property
     def all_providers(self) -> tuple[str, ...]:
         """Names of every provider that a task of this type may go to."""
+        if self.steps:
+            return tuple(dict.fromkeys(name for step in self.steps for name in step.chain))
         return tuple(dict.fromkeys((*self.chain, *self.allow_providers)))
 
     @functools.cached_property

@@ -179,10 +179,12 @@ class Settings(Table):
 
     @property
     def names_of_offers(self) -> tuple[str, ...]:
-        """Names of all that types need, or that a worker of these settings offers."""
-        return tuple(
-            sorted({*self.worker_offers, *(name for of in self.needs_of_types.values() for name in of)})
-        )
+        """Names of all that types or their steps need, or that a worker of these settings offers."""
+        needs = [
+            *self.needs_of_types.values(),
+            *(step.needs for of in self.tasks.values() for step in of.steps),
+        ]
+        return tuple(sorted({*self.worker_offers, *(name for of in needs for name in of)}))
 
     @property
     def providers_that_may_bill_twice(self) -> frozenset[str]:
@@ -196,14 +198,6 @@ class Settings(Table):
         It is one heartbeat interval before the end of the lease, when the dispatcher gives its tasks to others.
         """
         return self.lease_seconds - self.heartbeat_seconds
-
-    def attempt_seconds(self, type_name: str) -> float:
-        """From the beginning of an attempt of this type to its deadline."""
-        return self.tasks[type_name].time_limit_seconds + self.stuck_grace_seconds
-
-    def poll_seconds(self, type_name: str) -> float:
-        """How long a poll of a remote job of this type may take, including the storing of its result."""
-        return self.tasks[type_name].ai_timeout_seconds + POLL_MARGIN_SECONDS
 
     @property
     def providers_in_use(self) -> frozenset[str]:
@@ -364,6 +358,14 @@ def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provid
             f"{setting} names a task type {name!r}, but a name may be a small letter and up to 31 more small "
             "letters, digits and _."
         )
+    for step in task_type.steps:
+        for each in step.chain:
+            if each not in providers:
+                known = ", ".join(sorted(providers))
+                raise ValueError(
+                    f"{setting}__STEPS: the step {step.name!r} names the provider {each!r}, but may name one of: "
+                    f"{known}."
+                )
     if task_type.provider not in providers:
         known = ", ".join(sorted(providers))
         raise ValueError(f"{setting}__PROVIDER is {task_type.provider!r}, but may be one of: {known}.")
@@ -382,6 +384,8 @@ def _check_task_type(name: str, task_type: TaskType, providers: dict[str, Provid
 
 def _check_scenes(name: str, task_type: TaskType, providers: dict[str, Provider]) -> None:
     """Check scenes: some kinds of provider know only a few scenes of a declared type."""
+    if task_type.steps:
+        return
     kinds: set[str] = {providers[each].kind for each in task_type.all_providers if each in providers}
     bound = scenes_at(name, kinds)
     if bound is None:

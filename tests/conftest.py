@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import multiprocessing
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +23,7 @@ import pytest
 from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.database.interface.database import Database, Transaction
+from supervisor.steps.lanes import poll_seconds
 from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.queue import workers
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
@@ -174,8 +176,8 @@ def claim_now(tx: Transaction, task_id: str, worker_id: str, deadline_seconds: f
 
 def claim_polls(tx: Transaction, settings: Settings) -> list[Claim]:
     """The due polls, claimed for the running workers."""
-    limits = {type_: settings.poll_seconds(type_) for type_ in settings.tasks}
-    rows = remote_wait.claim_due_polls(tx, remote_wait.room_for_polls(tx), limits)
+    again = functools.partial(poll_seconds, settings)
+    rows = remote_wait.claim_due_polls(tx, remote_wait.room_for_polls(tx), again)
     return [claims.claim_of(row) for row in rows]
 
 

@@ -19,6 +19,7 @@ from actors.attempts.outcomes import Outcome, after_error, after_time_limit, cod
 from actors.attempts.paid_requests import AlreadyAsked
 from actors.attempts.record import Step, step_of, unless_reported
 from actors.attempts.run_providers import make_pictures, remote_limit_seconds
+from actors.attempts.steps import at_step
 from actors.attempts.task_spans import span_of_attempt
 from actors.attempts.time_limit import TimeLimit
 from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
@@ -28,13 +29,14 @@ from supervisor.core import rescue
 from supervisor.core.claim import Claim
 from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, SettingFault
 from supervisor.database.interface.database import Transaction
+from supervisor.steps.lanes import terms_of
 from supervisor.store.operators import attempt_logs
 from supervisor.store.tasks import claims
 from supervisor.telemetry import attempt_lines, tracing
 from supervisor.telemetry.attempt_lines import Lines
 from supervisor.telemetry.spans import Span
 
-SUCCESSES = frozenset({"completed", "handed_off"})  # steps after which nobody asks for the log
+SUCCESSES = frozenset({"completed", "advanced", "handed_off"})  # steps after which nobody asks for the log
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +44,7 @@ log = structlog.get_logger(__name__)
 async def run_attempt(worker: Worker, running: Running, claim: Claim) -> None:
     """Run a task that was claimed for this worker; its outcome is in the row when this returns."""
     try:
-        whole = claim if claim.is_whole else await _told_by_its_row(worker, claim)
+        whole = claim if claim.is_whole and not claim.lane else await _told_by_its_row(worker, claim)
         if whole is not None:
             with await span_of_attempt(worker, whole) as span:
                 await _run(worker, running, whole, span)
@@ -53,12 +55,15 @@ async def run_attempt(worker: Worker, running: Running, claim: Claim) -> None:
 
 
 async def _told_by_its_row(worker: Worker, claim: Claim) -> Claim | None:
-    """A claim with params that were too large to send; None if it is no longer held."""
+    """A claim with params that were too large to send, or with the order of its step; None if it is no longer held."""
+
+    def read(tx: Transaction) -> Claim | None:
+        whole = claim if claim.is_whole else claims.tell_again(tx, claim.task_id, claim.lease)
+        return None if whole is None else at_step(tx, worker.settings, whole)
+
     while True:
         try:
-            told = await worker.database.read_async(
-                lambda tx: claims.tell_again(tx, claim.task_id, claim.lease)
-            )
+            told = await worker.database.read_async(read)
         except DatabaseBusy as fault:
             log.warning("claim_not_read", task=claim.task_id, reason=str(fault))
             await asyncio.sleep(BUSY_AGAIN_SECONDS)
@@ -81,9 +86,8 @@ async def _run_and_record(
     bound = log.bind(**names)
     bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
     step: Step | None
-    limit = TimeLimit(
-        worker.settings.tasks[claim.type].time_limit_seconds, lambda: running.cancel(Why.TIME_LIMIT)
-    )
+    terms = terms_of(worker.settings, claim.type, claim.lane)
+    limit = TimeLimit(terms.time_limit_seconds, lambda: running.cancel(Why.TIME_LIMIT))
     try:
         with limit:
             with structlog.contextvars.bound_contextvars(**names):  # all its log lines name the task
@@ -121,7 +125,9 @@ def with_lines(worker: Worker, claim: Claim, step: Step | None, lines: Lines) ->
 
 
 async def _work(worker: Worker, running: Running, claim: Claim) -> Step:
-    async with worker.offers.held(claim.type):
+    if claim.mistake is not None:
+        raise claim.mistake
+    async with worker.offers.held(claim.type, claim.lane):
         return await make_pictures(worker, running, claim)
 
 
@@ -163,7 +169,7 @@ def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None
 
             return released
         case _:
-            seconds = worker.settings.tasks[claim.type].time_limit_seconds
+            seconds = terms_of(worker.settings, claim.type, claim.lane).time_limit_seconds
             return _step_of(claim, after_time_limit(claim.budget, seconds, chance=random.random()))
 
 

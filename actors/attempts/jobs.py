@@ -14,6 +14,7 @@ from actors.attempts.inputs import input_keys
 from actors.providers.base import Job, Provider, ReadsReports
 from actors.registry.adapters import open_provider
 from supervisor.security.secret import read_or_make_secret
+from supervisor.steps.lanes import terms_of
 from supervisor.store.sql.rows import encoded
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def provider_of(worker: Worker, name: str) -> Provider:
 
 
 def providers_for(worker: Worker, claim: Claim) -> tuple[str, ...]:
-    """Names of the providers for a task, in order: the one it names, or its type's chain."""
-    named = claim.params.get("provider")
-    return (named,) if isinstance(named, str) else worker.settings.tasks[claim.type].chain
+    """Names of the providers for a task, in order: the one it names, or the chain of its type or step."""
+    named = None if claim.lane else claim.params.get("provider")
+    return (named,) if isinstance(named, str) else terms_of(worker.settings, claim.type, claim.lane).chain
 
 
 def job_of(
@@ -56,17 +57,21 @@ def job_of(
         count=claim.count,
         seed=_seed(claim),
         scratch=scratch,
-        ai_timeout_seconds=worker.settings.tasks[claim.type].ai_timeout_seconds,
+        ai_timeout_seconds=terms_of(worker.settings, claim.type, claim.lane).ai_timeout_seconds,
         own_process=claim.budget.deaths > 0,
         input_keys=input_keys(claim) if inputs else (),
         reference=reference,
-        outputs=tuple(worker.settings.tasks[claim.type].outputs),
+        outputs=tuple(
+            claim.fixed[claim.step]["outputs"] if claim.fixed else worker.settings.tasks[claim.type].outputs
+        ),
         callback_url=callback_url(worker, name, reference) if reference else "",
     )
 
 
 def _filled(worker: Worker, claim: Claim) -> dict[str, Any]:
     """The params with the defaults of `parameters`: filled in at reading, so the row keeps the original order."""
+    if claim.lane:
+        return claim.params
     given = claim.params.get("parameters") or {}
     filled = worker.settings.tasks[claim.type].filled(given)
     return {**claim.params, "parameters": filled} if filled else claim.params
@@ -100,7 +105,7 @@ def _address_of_up(data_dir: Path) -> str:
 
 def hash_of_params(claim: Claim) -> str:
     """A hash of the params: other params make other pictures."""
-    return hashlib.sha256(encoded(claim.params).encode()).hexdigest()[:16]
+    return claim.params_hash or hashlib.sha256(encoded(claim.params).encode()).hexdigest()[:16]
 
 
 def _seed(claim: Claim) -> int:

@@ -31,6 +31,7 @@ from supervisor.core.errors import (
     ProviderTooFast,
 )
 from supervisor.remote.job_states import RemoteState
+from supervisor.steps.lanes import terms_of
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import Change
 from supervisor.store.remote import remote_jobs
@@ -148,7 +149,7 @@ async def begin_paid_request(
     """
     settings = worker.settings
     provider = settings.providers[name]
-    timeout = settings.tasks[claim.type].ai_timeout_seconds
+    timeout = terms_of(settings, claim.type, claim.lane).ai_timeout_seconds
     careful = settings.providers.keys() - settings.providers_that_may_bill_twice
     begun: list[Evidence] = []
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.attempts.jobs import job_of, provider_of
+from actors.attempts.steps import of_picture
 from actors.files.scratch import Scratch
 from actors.providers.base import (
     Accepted,
@@ -42,14 +43,14 @@ log = structlog.get_logger(__name__)
 async def look_up_unheard(worker: Worker, claim: Claim) -> None:
     """Look up this charge's unanswered requests at their services, and record the answers.  Raises ProviderError."""
     unheard = await worker.database.read_async(
-        lambda tx: remote_jobs.unheard(tx, claim.task_id, claim.charge, before_lease=claim.lease)
+        lambda tx: remote_jobs.unheard(tx, *claim.of_step, before_lease=claim.lease)
     )
     for job in unheard:
         provider = provider_of(worker, job.provider)
         if isinstance(provider, LooksUp):
             order = job_of(
                 worker,
-                claim,
+                of_picture(claim, min(job.pictures, default=0)),
                 job.provider,
                 pictures=job.pictures,
                 scratch=Scratch(Path()),

@@ -9,26 +9,63 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
+from actors.attempts.steps import shown_progress
 from supervisor.core import rescue
 from supervisor.core.claim import Claim
 from supervisor.database.interface.database import BatchedStep, Transaction
+from supervisor.steps.lanes import lane_of
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, results
 from supervisor.store.tasks.results import ResultFile
+from supervisor.store.tasks.steps import Finished
 
 Step = Callable[[Transaction], None]
 
 
 def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bool = False) -> Step:
-    """Complete the task with these pictures and files; missing pictures are refunded.
+    """Complete the task with these pictures and files, and missing pictures are refunded; or, at a step that is not the
+    last, let the next step follow.
 
     without_pictures: no picture was ordered, so none is missing.
     """
 
     found = results.together(files)
     missing = 0 if without_pictures else found.missing_of(claim.count)
+    if claim.step < claim.last_step:
+        return BatchedStep("advanced", claims.advance_all, _advance(claim, found, missing))
+    missing = missing_of_order(claim, missing)
     made = claims.Made(claim.task_id, claim.lease, found.images, missing, found.outputs)
     return BatchedStep("completed", claims.complete_all, made)
+
+
+def missing_of_order(claim: Claim, missing: int) -> int:
+    """The missing pictures of the order, from those of its last step, which may be to make more or fewer."""
+    ordered = claim.ordered or claim.count
+    return missing if ordered == claim.count else ordered * missing // claim.count
+
+
+def _advance(claim: Claim, found: results.Found, missing: int) -> claims.Advance:
+    step, following = claim.fixed[claim.step], claim.fixed[claim.step + 1]
+    finished = Finished(
+        claim.task_id,
+        claim.charge,
+        claim.step,
+        step["name"],
+        claim.params_hash,
+        found.images,
+        found.outputs,
+        missing,
+        step["kept_credits"],
+    )
+    return claims.Advance(
+        claim.task_id,
+        claim.lease,
+        finished,
+        shown_progress(claim, 100),
+        lane_of(claim.fixed, claim.step + 1),
+        following["max_attempts"],
+        f"{following['name']}: queued",
+    )
 
 
 def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: float) -> Step:
@@ -51,7 +88,7 @@ def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) ->
     it."""
 
     def recorded(tx: Transaction) -> None:
-        if remote_jobs.waiting(tx, [claim.of_charge]):
+        if remote_jobs.waiting(tx, [claim.of_step]):
             step_of_hand_off(tx)
         else:
             step(tx)
@@ -78,7 +115,7 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
         case OrderAgain(code=code, message=message, chance=chance, detail=detail):
 
             def ordered_again(tx: Transaction) -> None:
-                times = remote_jobs.count_cut_off(tx, *claim.of_charge)
+                times = remote_jobs.count_cut_off(tx, *claim.of_step)
                 verdict = rescue.after_cut_off(claim.budget, max(1, times), code, message, chance=chance)
                 step_of(claim, dataclasses.replace(verdict, detail=detail), params_hash)(tx)
 

@@ -23,6 +23,7 @@ from actors.attempts.provider_call import ask
 from actors.attempts.reconcile import look_up_unheard
 from actors.attempts.record import Step, completed, handed_off
 from actors.attempts.spent import Spent, spent_on
+from actors.attempts.steps import of_picture, shown_progress, shown_stage
 from actors.attempts.wait_for_space import Room
 from actors.files.scratch import Scratch, scratch_of
 from actors.providers.base import (
@@ -30,14 +31,19 @@ from actors.providers.base import (
     Done,
     Job,
     NotReady,
+    Postponed,
     Progress,
+    Provider,
     ProviderDown,
+    ProviderError,
     Transient,
+    UnknownOutcome,
 )
 from actors.worker.worker import Running, Why, Worker
 from supervisor.core.claim import Claim
 from supervisor.database.interface.database import Transaction
 from supervisor.remote.poll_backoff import next_poll_seconds
+from supervisor.steps.lanes import attempt_seconds, terms_of
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import RemoteJob, reference_of
 from supervisor.store.tasks import results
@@ -66,6 +72,8 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
             poll_in_seconds=0.0 if waiting else min(making.poll_in_seconds),
             remote_limit_seconds=remote_limit_seconds(worker, claim, waiting),
         )
+    if not found and making.refused:
+        raise next(iter(making.refused.values()))
     if not found and not making.without_pictures:
         raise Transient("The AI service returned no picture.")
     return completed(claim, list(found.values()), without_pictures=making.without_pictures)
@@ -73,7 +81,7 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
 
 def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJob] = ()) -> float:
     """Seconds until remote jobs are overdue; for resumed ones, counted from their submission."""
-    limit = worker.settings.tasks[claim.type].remote_limit_seconds
+    limit = terms_of(worker.settings, claim.type, claim.lane).remote_limit_seconds
     return max(1.0, limit - max((job.age_seconds for job in waiting), default=0.0))
 
 
@@ -87,7 +95,7 @@ async def _left_by_earlier_attempts(
 
     def read(tx: Transaction) -> tuple[list[ResultFile], list[RemoteJob]]:
         found = results.found(tx, claim.task_id, claim.charge, hash_of_params(claim))
-        return found, remote_jobs.waiting(tx, [claim.of_charge])
+        return found, remote_jobs.waiting(tx, [claim.of_step])
 
     found, waiting = await worker.database.read_async(read)
     return {file.n: file for file in found}, waiting
@@ -96,27 +104,35 @@ async def _left_by_earlier_attempts(
 class _Making:
     """The requests of one attempt, one after the other.
 
-    without_pictures: the type makes none.  poll_in_seconds: for each remote job, the time of its first poll."""
+    without_pictures: the type makes none.  poll_in_seconds: for each remote job, the time of its first poll.
+    refused: {n: why} of the pictures that a service has refused for good, of a step with one request for each."""
 
     def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
         self._worker, self._running, self._claim = worker, running, claim
-        limit_seconds = worker.settings.attempt_seconds(claim.type)
+        limit_seconds = attempt_seconds(worker.settings, claim.type, claim.lane)
         self._progress = ProgressReport(worker.database, claim.task_id, claim.lease)
         self.room = Room(worker, running, claim, limit_seconds=limit_seconds, waits=self._progress.waits)
         self._inputs: tuple[Path, ...] = ()
         self.without_pictures = False
         self.poll_in_seconds: list[float] = []
+        self.refused: dict[int, ProviderError] = {}
 
     async def make(self, missing: Sequence[int], scratch: Scratch) -> dict[int, ResultFile]:
         """{n: its file} of the pictures that were made at once.  scratch: of this attempt."""
         worker, claim = self._worker, self._claim
         progress = self._progress
         try:
-            progress.report(FETCHING_PERCENT, "fetching the photos")
-            self._inputs = await fetch_inputs(worker, claim, scratch)
-            return await self._along_the_chain(missing, scratch, progress.report)
+            said = self._said
+            said(FETCHING_PERCENT, "fetching the photos")
+            if not claim.each:
+                self._inputs = await fetch_inputs(worker, claim, scratch)
+            return await self._along_the_chain(missing, scratch, said)
         finally:
             progress.close()
+
+    def _said(self, percent: int, stage: str) -> None:
+        claim = self._claim
+        self._progress.report(shown_progress(claim, percent), shown_stage(claim, stage))
 
     async def _along_the_chain(
         self, missing: Sequence[int], scratch: Scratch, progress: Progress
@@ -126,7 +142,7 @@ class _Making:
         worker, found = self._worker, dict[int, ResultFile]()
         names = providers_for(worker, self._claim)
         for place, name in enumerate(names):
-            left = [n for n in missing if n not in found]
+            left = [n for n in missing if n not in found and n not in self.refused]
             try:
                 await self._by_provider(name, place, left, scratch, progress, found)
             except (ProviderDown, NotReady) as down:
@@ -158,38 +174,60 @@ class _Making:
         """Let one provider make them, with as many requests as needed.  found: is extended."""
         worker, claim = self._worker, self._claim
         provider = provider_of(worker, name)
-        parts = list(_parts(missing, getattr(provider, "pictures_per_request", 0)))
+        size = 1 if claim.each else getattr(provider, "pictures_per_request", 0)
+        parts = list(_parts(missing, size))
         for number, part in enumerate(parts):
-            request: PaidRequest | None = None
-            place_of_part = place * claim.count + number
-            if getattr(provider, "paid", False):  # the evidence of a request that is about to leave
-                request = await begin_paid_request(worker, self._running, claim, name, place_of_part, part)
-            job = job_of(
-                worker,
-                claim,
-                name,
-                pictures=part,
-                scratch=scratch,
-                inputs=self._inputs,
-                reference=request.reference if request else "",
-            )
-            known_as = reference_of(claim.task_id, claim.charge, claim.lease, place_of_part)
-            spent = spent_on(worker, claim, name, known_as, job.bill, lease=claim.lease)
-            answer = await ask(
-                worker, name, provider, job, _scaled(progress, number, len(parts)), request, spent
-            )
-            if isinstance(answer, Accepted):
-                self.poll_in_seconds.append(
-                    next_poll_seconds(
-                        answer.poll_after_seconds, 0.0, reports=answer.reports, chance=random.random()
-                    )
-                )
-            else:
-                found |= await self._store(answer, request, job, spent)
-                self.without_pictures = answer.without_pictures
+            try:
+                await self._ask_for(name, provider, place, number, parts, scratch, progress, found)
+            except ProviderError as error:
+                # One of many that its service refuses for good does not end the others.
+                if not claim.each or isinstance(error, UnknownOutcome | Postponed) or error.retryable:
+                    raise
+                self.refused[part[0]] = error
             if self._running.stops_when_answered and number + 1 < len(parts):
                 self._running.cancel(Why.DRAIN)
                 await asyncio.sleep(0)  # the place where a cancel arrives
+
+    async def _ask_for(
+        self,
+        name: str,
+        provider: Provider,
+        place: int,
+        number: int,
+        parts: Sequence[tuple[int, ...]],
+        scratch: Scratch,
+        progress: Progress,
+        found: dict[int, ResultFile],
+    ) -> None:
+        """One request, for the pictures of one part.  found: is extended."""
+        worker, claim, part = self._worker, of_picture(self._claim, parts[number][0]), parts[number]
+        if claim.each:
+            self._inputs = await fetch_inputs(worker, claim, scratch)
+        request: PaidRequest | None = None
+        place_of_part = place * claim.count + number
+        if getattr(provider, "paid", False):  # the evidence of a request that is about to leave
+            request = await begin_paid_request(worker, self._running, claim, name, place_of_part, part)
+        job = job_of(
+            worker,
+            claim,
+            name,
+            pictures=part,
+            scratch=scratch,
+            inputs=self._inputs,
+            reference=request.reference if request else "",
+        )
+        known_as = reference_of(*claim.of_step, claim.lease, place_of_part)
+        spent = spent_on(worker, claim, name, known_as, job.bill, lease=claim.lease)
+        answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request, spent)
+        if isinstance(answer, Accepted):
+            self.poll_in_seconds.append(
+                next_poll_seconds(
+                    answer.poll_after_seconds, 0.0, reports=answer.reports, chance=random.random()
+                )
+            )
+        else:
+            found |= await self._store(answer, request, job, spent)
+            self.without_pictures = answer.without_pictures
 
     async def _store(
         self, done: Done, request: PaidRequest | None, job: Job, spent: Spent
@@ -201,7 +239,7 @@ class _Making:
 
         def say_so(tx: Transaction) -> None:
             for file in files:
-                results.add(tx, claim.task_id, claim.charge, params_hash, file)
+                results.add(tx, claim.task_id, claim.charge, params_hash, file, step=claim.step)
             spent.note(tx)
             if request is not None:
                 request.done(tx)

@@ -48,6 +48,7 @@ class Spent:
                 self.provider,
                 self.bill.amount,
                 self.unit,
+                claim.step,
             ),
         )
 

@@ -20,6 +20,7 @@ The ticks also record since when we are well, for decisions that depend on elaps
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import random
 import signal
@@ -54,6 +55,7 @@ from supervisor.objects.private_files import keep_to_ourselves
 from supervisor.processes.supervised import DISPATCHER_SPAWN_ID, exit_status_of_part, is_supervised
 from supervisor.schema.migrate import check_version
 from supervisor.services.undelivered_claims import empty_lists
+from supervisor.steps.lanes import poll_seconds
 from supervisor.store.counters import counters, open_task_counts
 from supervisor.store.queue import dispatch, idle_look, leader, wake_counters, workers
 from supervisor.store.queue.capacity import Capacity
@@ -455,8 +457,8 @@ class Dispatcher:
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
             rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else []
-            limits = {type_: self.settings.poll_seconds(type_) for type_ in self.settings.tasks}
-            polls = remote_wait.claim_due_polls(tx, rooms, limits, aside) if rooms else []
+            again = functools.partial(poll_seconds, self.settings)
+            polls = remote_wait.claim_due_polls(tx, rooms, again, aside) if rooms else []
             due, capacity = (
                 dispatch.seconds_to_next_due(tx, polls=len(polls) < sum(room.slots for room in rooms)),
                 Capacity(tx, self.settings),

@@ -21,6 +21,7 @@ from actors.attempts.jobs import hash_of_params
 from actors.attempts.outcomes import after_remote_errors, end_of_call, state_of_failed
 from actors.attempts.provider_call import observe_call
 from actors.attempts.record import completed, step_of
+from actors.attempts.steps import at_step, shown_progress, shown_stage
 from actors.attempts.task_spans import contexts_of, named_in_logs
 from actors.attempts.wait_for_space import Room
 from actors.providers.base import Done, Failed, Lost
@@ -33,6 +34,7 @@ from supervisor.database.interface.database import Transaction
 from supervisor.objects.disk_space import WAITING
 from supervisor.remote.job_states import RemoteState, Word
 from supervisor.remote.poll_backoff import next_poll_seconds
+from supervisor.steps.lanes import poll_seconds
 from supervisor.store.remote import remote_jobs, remote_reports
 from supervisor.store.remote.remote_jobs import RemoteJob
 from supervisor.store.tasks import claims, remote_wait, results
@@ -78,9 +80,9 @@ async def _read(worker: Worker, polls: Sequence[tuple[Running, Claim]]) -> list[
     """The claims to poll, with each task's remote jobs and the ids of unread reports."""
 
     def read(tx: Transaction) -> tuple[list[Claim], list[RemoteJob], Mapping[str, list[int]]]:
-        told = [_whole(tx, claim) for _, claim in polls]
-        charges = [claim.of_charge for _, claim in polls]  # a task may have been resubmitted since its claim
-        return told, remote_jobs.waiting(tx, charges), remote_reports.unread(tx, charges)
+        told = [at_step(tx, worker.settings, _whole(tx, claim)) for _, claim in polls]
+        steps = [claim.of_step for _, claim in polls]  # a task may have been resubmitted since its claim
+        return told, remote_jobs.waiting(tx, steps), remote_reports.unread(tx, steps)
 
     told, waiting, reports = await worker.database.read_async(read)
     by_task: dict[str, list[RemoteJob]] = {}
@@ -107,7 +109,7 @@ async def _poll(
     context: str,
 ) -> None:
     """One task: poll, then record.  Raises nothing but CancelledError.  context: of its trace, if it has one."""
-    limit = worker.settings.poll_seconds(claim.type)
+    limit = poll_seconds(worker.settings, claim.type, claim.lane)
     room = Room(worker, running, claim, limit_seconds=limit)
     try:
         seen = await asyncio.gather(
@@ -142,7 +144,7 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
         remote_wait.lock(tx, claim.task_id)  # before its remote jobs, in the one order of locks
         learned(tx)
         # Nothing to poll: if another poll has recorded the end of a job, the job is not ordered again.
-        asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_charge)
+        asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_step)
         _follow(tx, claim, seen, chance, asked <= worker.settings.providers_that_may_bill_twice)
 
     chance = random.random()
@@ -175,7 +177,9 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
     match seen.answer:
         case Done():
             for file in seen.files:
-                results.add(tx, seen.job.task_id, seen.job.charge, hash_of_params(claim), file)
+                results.add(
+                    tx, seen.job.task_id, seen.job.charge, hash_of_params(claim), file, step=seen.job.step
+                )
             remote_jobs.settle(tx, seen.job, RemoteState.DONE)
         case Failed(error=error):
             remote_jobs.settle(tx, seen.job, state_of_failed(error))
@@ -195,8 +199,8 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
             claim.task_id,
             claim.lease,
             min(_poll_in_seconds(each, chance) for each in still),
-            progress=_progress(seen),
-            stage=next((each.answer.stage for each in still if isinstance(each.answer, JobRuns)), None),
+            progress=shown_progress(claim, _progress(seen)),
+            stage=_stage(claim, still),
             newest_report=max(each.newest_report for each in seen),
             word=_word({each.word for each in still}),
         )
@@ -212,6 +216,11 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
     errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
     outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, chance=chance)
     step_of(claim, outcome, params_hash)(tx)
+
+
+def _stage(claim: Claim, still: Sequence[Seen]) -> str | None:
+    stage = next((each.answer.stage for each in still if isinstance(each.answer, JobRuns)), None)
+    return None if stage is None else shown_stage(claim, stage)
 
 
 def _poll_in_seconds(seen: Seen, chance: float) -> float:

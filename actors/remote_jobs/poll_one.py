@@ -14,6 +14,7 @@ from actors.attempts.outcomes import after_question
 from actors.attempts.outputs import store_pictures
 from actors.attempts.paid_requests import note_end
 from actors.attempts.spent import Spent, spent_on
+from actors.attempts.steps import of_picture
 from actors.files.scratch import scratch_of
 from actors.providers.base import (
     Accepted,
@@ -36,6 +37,7 @@ from supervisor.database.interface.database import Transaction
 from supervisor.remote.job_states import Word
 from supervisor.remote.poll_backoff import next_poll_seconds
 from supervisor.remote.unclear_answers import UNKNOWN_SECONDS, Doubts
+from supervisor.steps.lanes import terms_of
 from supervisor.store.remote import remote_reports
 from supervisor.store.remote.remote_jobs import RemoteJob
 from supervisor.store.tasks.results import ResultFile
@@ -76,11 +78,16 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
     try:
         async with (
             scratch_of(worker.scratch, f"{claim.task_id}-{claim.lease}-{job.id}") as scratch,
-            asyncio.timeout(worker.settings.tasks[claim.type].ai_timeout_seconds) as limit,
+            asyncio.timeout(terms_of(worker.settings, claim.type, claim.lane).ai_timeout_seconds) as limit,
         ):
             provider = provider_of(worker, job.provider)
             order = job_of(
-                worker, claim, job.provider, pictures=job.pictures, scratch=scratch, reference=job.reference
+                worker,
+                of_picture(claim, min(job.pictures, default=0)),
+                job.provider,
+                pictures=job.pictures,
+                scratch=scratch,
+                reference=job.reference,
             )
             spent = spent_on(worker, claim, job.provider, job.reference, order.bill, lease=job.lease)
             remote = Accepted(job.remote_id, details=job.details, reports=job.reports)

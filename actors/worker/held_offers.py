@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 from supervisor.core.placement import Amounts
+from supervisor.steps.lanes import read_lane
 
 
 class HeldOffers:
@@ -23,14 +24,18 @@ class HeldOffers:
         self._offers, self._needs = offers, needs
         self._waiting: collections.deque[tuple[Amounts, asyncio.Future[None]]] = collections.deque()
 
-    def could_hold(self, type_: str) -> bool:
-        """Whether we offer enough for a task of this type; false where our settings differ from the dispatcher's."""
-        return all(self._offers.get(name, 0) >= amount for name, amount in self._needs.get(type_, {}).items())
+    def could_hold(self, type_: str, lane: str = "") -> bool:
+        """Whether we offer enough for a task of this type, at this step; false where our settings differ from the
+        dispatcher's."""
+        return all(self._offers.get(name, 0) >= amount for name, amount in self._need(type_, lane).items())
+
+    def _need(self, type_: str, lane: str) -> Amounts:
+        return read_lane(lane).needs if lane else self._needs.get(type_, {})
 
     @contextlib.asynccontextmanager
-    async def held(self, type_: str) -> AsyncIterator[None]:
-        """What the type needs is ours in the block; waited for where another has it."""
-        need = self._needs.get(type_)
+    async def held(self, type_: str, lane: str = "") -> AsyncIterator[None]:
+        """What the type, or its step, needs is ours in the block; waited for where another has it."""
+        need = self._need(type_, lane)
         if not need:
             yield
             return

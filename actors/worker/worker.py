@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import dataclasses
 import enum
+import functools
 import os
 import signal
 import socket
@@ -45,6 +46,7 @@ from supervisor.objects.open_store import open_file_store
 from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.processes.supervised import WORKER_SPAWN_ID, is_supervised
 from supervisor.schema.migrate import check_version
+from supervisor.steps.lanes import attempt_seconds
 from supervisor.store.counters import counters
 from supervisor.store.queue import workers
 from supervisor.store.sql.refused_rows import Refusals
@@ -91,8 +93,10 @@ class SentRequest(Protocol):
 class Running:
     """One attempt, or poll, in this process, from its claim to its end."""
 
-    def __init__(self, task_id: str, lease: int, *, type_: str = "", takes_slot: bool = True) -> None:
-        self.task_id, self.lease, self.type = task_id, lease, type_
+    def __init__(
+        self, task_id: str, lease: int, *, type_: str = "", lane: str = "", takes_slot: bool = True
+    ) -> None:
+        self.task_id, self.lease, self.type, self.lane = task_id, lease, type_, lane
         self.takes_slot = takes_slot  # a poll needs no slot
         self.began_at = time.monotonic()
         self.is_marked = not takes_slot  # recorded as begun in the database
@@ -218,10 +222,10 @@ class Worker:
 
     def begin(self, claim: Claim) -> None:
         """Run an attempt, unless this lease was begun before."""
-        if claim.type not in self.settings.tasks or not self.offers.could_hold(claim.type):
+        if claim.type not in self.settings.tasks or not self.offers.could_hold(claim.type, claim.lane):
             self._spawn(self._put_off(claim))
         elif self.begun.enter(claim.task_id, claim.lease):
-            running = Running(claim.task_id, claim.lease, type_=claim.type)
+            running = Running(claim.task_id, claim.lease, type_=claim.type, lane=claim.lane)
             self._register(running)
             self._run(self.work.attempt(self, running, claim))
 
@@ -361,7 +365,7 @@ class Worker:
             await self._meet_strays(held, at_once=looks_at_once)
 
     def _as_begun(self, running: Running) -> claims.Begun:
-        limit = self.settings.attempt_seconds(running.type)
+        limit = attempt_seconds(self.settings, running.type, running.lane)
         return claims.Begun(running.task_id, running.lease, time.monotonic() - running.began_at, limit)
 
     def has_ended(self, running: Running) -> None:
@@ -446,8 +450,8 @@ class Worker:
     async def _begin_late(self, late: Sequence[Held]) -> None:
         """Begin claims whose messages never reached us."""
         found = [(each.task_id, each.lease) for each in late]
-        limits = {type_: self.settings.attempt_seconds(type_) for type_ in self.settings.tasks}
-        ours = await self.database.write_async(lambda tx: claims.begin_late(tx, self.id, found, limits))
+        limit_of = functools.partial(attempt_seconds, self.settings)
+        ours = await self.database.write_async(lambda tx: claims.begin_late(tx, self.id, found, limit_of))
         for claim in ours:
             log.info("claim_found", worker=self.id, task=claim.task_id, lease=claim.lease)
             self.begin(claim)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from supervisor.core.placement import Placement
 
+UNLIMITED = 1 << 30
+
 
 class Place(NamedTuple):
     """A task's place in the queue; smaller runs sooner.
@@ -32,12 +34,24 @@ class Place(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A due task, as the pick reads it.  waited_seconds: since it became due."""
+    """A due task, as the pick reads it.  waited_seconds: since it became due.
+
+    step, lane: of the step that it is at (`supervisor.steps.lanes`).  is_under_way: a step of this charge is finished,
+    so the task counts as running already.
+    """
 
     place: Place
     user: str
     type: str
     waited_seconds: float = 0.0
+    step: int = 0
+    lane: str = ""
+    is_under_way: bool = False
+
+    @property
+    def line(self) -> str:
+        """The name of the queue it stands in: its lane, or its type where that has no steps."""
+        return self.lane or self.type
 
 
 def turn_of_new_task(clock: int, highest_open_turn: int | None) -> int:
@@ -54,35 +68,48 @@ def pick(
     *,
     room_of_user: Callable[[str], int],
     room_of_type: Callable[[str], int],
+    room_of_line: Callable[[str], int] = lambda line: UNLIMITED,
 ) -> Iterator[tuple[Waiting, str]]:
     """The tasks to dispatch now, in fair order, each with the worker that it is for.
 
-    heads: one stream per type, each in order.  room_of_*: how many more may run; called once for each key.  A type for
-    which no worker has room keeps its place, and others go on.
+    heads: one stream for each line, each in order.  room_of_*: how many more may run; called once for each key.  A line
+    for which no worker has room keeps its place, and others go on.
     """
     users: dict[str, int] = {}
     types: dict[str, int] = {}
-    for waiting in heapq.merge(*(_while_there_is_room(stream, types) for stream in heads)):
+    lines: dict[str, int] = {}
+    for waiting in heapq.merge(*(_while_there_is_room(stream, types, lines) for stream in heads)):
         if placement.is_full:
             return
         if waiting.user not in users:
             users[waiting.user] = room_of_user(waiting.user)
         if waiting.type not in types:
             types[waiting.type] = room_of_type(waiting.type)
-        if users[waiting.user] <= 0 or types[waiting.type] <= 0:
+        if waiting.line not in lines:
+            lines[waiting.line] = room_of_line(waiting.line)
+        if lines[waiting.line] <= 0:
             continue
-        worker_id = placement.place(waiting.type)
+        if not waiting.is_under_way and (users[waiting.user] <= 0 or types[waiting.type] <= 0):
+            continue
+        worker_id = placement.place(waiting.type, waiting.line)
         if worker_id is None:
-            types[waiting.type] = 0
+            lines[waiting.line] = 0
             continue
-        users[waiting.user] -= 1
-        types[waiting.type] -= 1
+        lines[waiting.line] -= 1
+        if not waiting.is_under_way:
+            users[waiting.user] -= 1
+            types[waiting.type] -= 1
         yield waiting, worker_id
 
 
-def _while_there_is_room(stream: Iterable[Waiting], room: Mapping[str, int]) -> Iterator[Waiting]:
-    """A type's tasks until the type is full, so that a long queue of a full service is not read to its end."""
+def _while_there_is_room(
+    stream: Iterable[Waiting], types: Mapping[str, int], lines: Mapping[str, int]
+) -> Iterator[Waiting]:
+    """A line's tasks until it is full, so that a long queue of a full service is not read to its end.
+
+    Where a type is full, tasks that are under way may still stand behind others, but not in the line of a first step.
+    """
     for waiting in stream:
-        if room.get(waiting.type, 1) <= 0:
+        if lines.get(waiting.line, 1) <= 0 or (types.get(waiting.type, 1) <= 0 and not waiting.step):
             return
         yield waiting

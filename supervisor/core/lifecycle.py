@@ -10,9 +10,10 @@ a step as one compare-and-set UPDATE; the guard refuses every other write, from 
 Counted columns, and why each exists:
   lease            number of the claim; only grows, fences every later write of a running task
   attempt          number of the run; only grows (a poll of a remote job is no new attempt)
-  charge           number of the submission, and of its payment; raised by resubmit only admitted_charge  the charge
-  that was admitted; a task may be claimed only when it equals `charge`
-  failures         failed attempts (a task with `failures < max_attempts` may run again)
+  charge           number of the submission, and of its payment; raised by resubmit only
+  admitted_charge  the charge that was admitted; a task may be claimed only when it equals `charge`
+  step             number of the type's step that runs or comes next, from 0; a type without steps has one
+  failures         failed attempts of this step (a task with `failures < max_attempts` may run again)
   deaths           attempts in which the worker died; counted separately, so that a dying host is not the task's fault
 
 Not decided here: timing, amounts of money, permissions.  No I/O, no clock, no chance.
@@ -52,6 +53,7 @@ class Event(enum.StrEnum):
     HAND_OFF = "hand_off"
     POLL = "poll"
     NOT_YET = "not_yet"
+    ADVANCE = "advance"
     COMPLETE = "complete"
     FAIL = "fail"
     RETRY = "retry"
@@ -71,9 +73,10 @@ class Rule(enum.Enum):
     MAY_RISE = "stays or rises by one"
     ZERO = "becomes zero"
     TO_CHARGE = "becomes the charge"
+    TO_FIRST = "becomes the first step of the charge"
 
 
-COUNTED = ("lease", "attempt", "charge", "admitted_charge", "failures", "deaths")
+COUNTED = ("lease", "attempt", "charge", "admitted_charge", "step", "failures", "deaths")
 
 
 class Money(enum.Enum):
@@ -105,9 +108,11 @@ class Transition:
 P, R, A = Status.PENDING, Status.PROCESSING, Status.AI_PROCESSING
 C, F, X = Status.COMPLETED, Status.FAILED, Status.CANCELLED
 ONE, MAY = Rule.PLUS_ONE, Rule.MAY_RISE
+ADVANCED = {"step": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}
+AGAIN = {"charge": ONE, "step": Rule.ZERO, "failures": Rule.ZERO, "deaths": Rule.ZERO}
 
 TRANSITIONS: tuple[Transition, ...] = (
-    Transition(P, Event.ADMIT, P, {"admitted_charge": Rule.TO_CHARGE}, Money.DEBIT),
+    Transition(P, Event.ADMIT, P, {"admitted_charge": Rule.TO_CHARGE, "step": Rule.TO_FIRST}, Money.DEBIT),
     Transition(P, Event.REJECT, F, {}, Money.REFUND),
     Transition(P, Event.RIPEN, P),  # its time has come
     Transition(P, Event.CLAIM, R, {"lease": ONE, "attempt": ONE}),
@@ -117,6 +122,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(R, Event.HAND_OFF, A),
     Transition(R, Event.COMPLETE, C),
     Transition(R, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
+    Transition(R, Event.ADVANCE, P, ADVANCED),  # the results of the step are stored, and the next one is due
     Transition(R, Event.RETRY, P, {"failures": ONE}),
     Transition(R, Event.RELEASE, P, {"deaths": MAY}),  # also a claim that is taken back before it was begun
     Transition(R, Event.POSTPONE, P),
@@ -128,11 +134,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(A, Event.POSTPONE, A),
     Transition(A, Event.COMPLETE, C),
     Transition(A, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
+    Transition(A, Event.ADVANCE, P, ADVANCED),
     Transition(A, Event.RETRY, P, {"failures": ONE}),
     Transition(A, Event.ORDER_AGAIN, P),  # its service has lost the job, and a second order costs nothing
     Transition(A, Event.CANCEL, X, {}, Money.REFUND),
-    Transition(F, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
-    Transition(X, Event.RESUBMIT, P, {"charge": ONE, "failures": Rule.ZERO, "deaths": Rule.ZERO}),
+    Transition(F, Event.RESUBMIT, P, AGAIN),
+    Transition(X, Event.RESUBMIT, P, AGAIN),
     # Housekeeping of finished rows (their files expire); no counted column changes.
     Transition(C, Event.SETTLE, C),
     Transition(F, Event.SETTLE, F),

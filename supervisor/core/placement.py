@@ -61,7 +61,7 @@ def room_of(row: Mapping[str, Any], slots: int | None = None) -> Room:
     )
 
 
-Needs = Mapping[str, Amounts]  # of each type; one that is not named needs nothing
+Needs = Mapping[str, Amounts]  # of each type, or lane of a step; one that is not named needs nothing
 
 
 class Placement:
@@ -88,9 +88,9 @@ class Placement:
         """Whether no worker has a slot."""
         return self._free <= 0
 
-    def place(self, type_: str) -> str | None:
-        """Take room for a task of this type; the worker, or None where none has room."""
-        need = self._needs.get(type_, {})
+    def place(self, type_: str, line: str = "") -> str | None:
+        """Take room for a task of this type; the worker, or None where none has room.  line: the lane of its step."""
+        need = self._needs.get(line or type_, {})
         if self.is_full:
             return None
         if self._heap is not None:

@@ -43,6 +43,7 @@ UNADMITTED = "status = 'pending' AND admitted_charge <> charge"  # as SQL has wr
 UNRIPE = "status = 'pending' AND ready = 0 AND admitted_charge = charge"  # to be ready at their time
 FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"  # waiting since their submission
 AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"  # all others that wait
+BETWEEN_STEPS = "status = 'pending' AND step > first_step"  # it counts as running
 # Remote jobs that hold a place at their service.
 UNSETTLED = "state IN ('submitting','waiting')"
 # Webhooks.
@@ -93,11 +94,17 @@ class TaskQueue(Table):
     answered_at = Time(null=True)
     begun_lease = Integer(default="0")
     outputs = Json(null=True)
+    step = Integer(default="0")
+    first_step = Integer(default="0")
+    last_step = Integer(default="0")
+    steps = Json(null=True)
+    lane = Id(default="''")
+    kept = Integer(default="0")
 
     class Meta:
         uniques: ClassVar = {"a_work_belongs_to_one_task": "(work_id)"}
         named_indexes: ClassVar = {
-            "task_queue_pick": f"(type, priority DESC, turn, created_at, id) WHERE {READY}",
+            "task_queue_pick": f"(type, lane, priority DESC, turn, created_at, id) WHERE {READY}",
             "task_queue_unadmitted": f"(user_openid, id) WHERE {UNADMITTED}",
             "task_queue_unripe": f"(run_after) WHERE {UNRIPE}",
             "task_queue_dispatched": (
@@ -113,6 +120,7 @@ class TaskQueue(Table):
             "task_queue_fresh": f"(type, created_at) WHERE {FRESH}",
             "task_queue_again": f"(type, created_at) WHERE {AGAIN}",
             "task_queue_overdue": f"(remote_deadline_at) WHERE {REMOTE} AND remote_deadline_at IS NOT NULL",
+            "task_queue_between_steps": f"(type) WHERE {BETWEEN_STEPS}",
             "task_queue_deadly": f"(deaths) WHERE {OPEN} AND deaths > 0",
         }
 
@@ -198,6 +206,7 @@ class ProviderCost(Table):
     amount = Id()
     unit = Id()
     created_at = Time(default=NOW)
+    step = Integer(default="0")
 
     class Meta:
         uniques: ClassVar = {"a_request_costs_once": "(reference)"}
@@ -288,12 +297,33 @@ class ResultFile(Table):
     created_at = Time(default=NOW)
     thumbnail = Json(null=True)
     about = Json(null=True)
+    step = Integer(default="0")
 
     class Meta:
         primary_key = CompositeKey("task_id", "charge", "params_hash", "n")
         named_indexes: ClassVar = {
             "result_file_key": "(key)",
         }
+
+
+class TaskStep(Table):
+    """A finished step of a charge, with its results.  resumed: whether an earlier charge has made them."""
+
+    task_id = Id()
+    charge = Integer()
+    step = Integer()
+    name = Id()
+    params_hash = Id()
+    images = Json()
+    outputs = Json(null=True)
+    missing = Integer()
+    kept_credits = Integer()
+    run_seconds = Number(null=True)
+    resumed = Integer(default="0")
+    finished_at = Time(default=NOW)
+
+    class Meta:
+        primary_key = CompositeKey("task_id", "charge", "step")
 
 
 class RemoteJob(Table):
@@ -318,6 +348,7 @@ class RemoteJob(Table):
     doubt = Text(default="''")
     doubts = Integer(default="0")
     doubted_at = Time(null=True)
+    step = Integer(default="0")
 
     class Meta:
         uniques: ClassVar = {"a_request_has_a_reference_of_its_own": "(reference)"}
@@ -442,6 +473,7 @@ class RemoteReport(Table):
     sha256 = Text()
     created_at = Time(default=NOW)
     read_at = Time(null=True)
+    step = Integer(default="0")
 
     class Meta:
         uniques: ClassVar = {"a_report_is_stored_once": "(reference, sha256)"}
@@ -493,6 +525,7 @@ class TaskEvent(Table):
     run_after = Time(null=True)
     error = Json(null=True)
     at = Time(default=NOW)
+    step = Integer(default="0")
 
     class Meta:
         named_indexes: ClassVar = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.histories.services import step_of
 from tests.histories.virtual_loop import FIRST_MOMENT
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ class Jobs:
 
     def after(self) -> None:
         """New evidence keeps to the service's limit; no careful service was paid twice."""
-        for job_id, provider in self._world.rows(
-            "SELECT id, provider FROM remote_job WHERE id > ? ORDER BY id", self._newest
+        for job_id, provider, reference, step, at in self._world.rows(
+            """SELECT remote_job.id, provider, reference, remote_job.step, task_queue.step FROM remote_job
+                LEFT JOIN task_queue ON task_queue.id = task_id AND task_queue.charge = remote_job.charge
+                WHERE remote_job.id > ? ORDER BY remote_job.id""",
+            self._newest,
         ):
             self._newest = job_id
+            if step != at or step != step_of(reference):
+                self._model.broken(f"{reference} was asked for step {step}, and its task is at {at}")
             limit = self._world.settings.providers[provider].limits.concurrency
             if limit:
                 ((number,),) = self._world.rows(
@@ -46,14 +52,14 @@ class Jobs:
 
     def check_files(self) -> None:
         """Every stored and every shown picture was made for its charge."""
-        stored = self._world.rows("SELECT task_id, charge, n, key FROM result_file")
+        stored = self._world.rows("SELECT task_id, charge, step, n, key FROM result_file")
         shown = [
-            (task.id, task.charge, None, image["key"])
+            (task.id, task.charge, task.last_step, None, image["key"])
             for task in self._model.tasks.values()
             if task.status == "completed" and task.images is not None
             for image in self._images(task.images)
         ]
-        for task_id, charge, n, key in [*stored, *shown]:
+        for task_id, charge, step, n, key in [*stored, *shown]:
             if key in self._read:
                 continue
             path: Path = self._world.folder / "files" / key
@@ -61,10 +67,26 @@ class Jobs:
                 continue  # its work was deleted a moment ago
             self._read.add(key)
             reference, made = path.read_text().split()
-            if not reference.startswith(f"{task_id}.{charge}.") or (n is not None and int(made) != n):
+            is_its = reference.startswith(f"{task_id}.{charge}.") and step_of(reference) == step
+            if not is_its or (n is not None and int(made) != n):
                 self._model.broken(
-                    f"picture {n} of charge {charge} of task {task_id} is picture {made} of request {reference}"
+                    f"picture {n} of step {step} of charge {charge} of task {task_id} is picture {made} of request"
+                    f" {reference}"
                 )
+        self._check_finished_steps()
+
+    def _check_finished_steps(self) -> None:
+        """What later steps of an open task need is there."""
+        for task_id, step, images in self._world.rows(
+            """SELECT task_step.task_id, task_step.step, task_step.images FROM task_step JOIN task_queue
+                ON task_queue.id = task_step.task_id AND task_queue.charge = task_step.charge
+                WHERE status IN ('pending','processing','ai_processing') AND task_step.step < task_queue.step"""
+        ):
+            for image in self._images(images):
+                if not (self._world.folder / "files" / image["key"]).exists():
+                    self._model.broken(
+                        f"the picture {image['key']} of the finished step {step} of {task_id} is gone"
+                    )
 
     def at_rest(self) -> None:
         """No job is left open, and each settled state is the real one."""

@@ -50,14 +50,32 @@ def _check_charge(model: Model, task: Task, charge: int, entries: dict[str, list
     price = (
         model.world.settings.tasks[task.type].cost_credits if task.type in model.world.settings.tasks else 0
     )
+    kept = min(paid, _kept_by_steps(model, task.id, charge, resumed=0))
     if charge == task.charge:
         is_admitted = task.admitted_charge == charge
-        if paid != (price * task.picture_count if is_admitted else 0):
-            model.broken(f"the debit is wrong, {said}")
-        wanted = {"failed": paid, "cancelled": paid}.get(task.status, 0)
+        spared = min(_kept_by_steps(model, task.id, charge, resumed=1), _paid_before(model, task.id, charge))
+        if paid != (max(0, price * task.picture_count - spared) if is_admitted else 0):
+            model.broken(f"the debit is wrong, {said}, spared {spared}")
+        wanted = {"failed": paid - kept, "cancelled": paid - kept}.get(task.status, 0)
         if task.status == "completed":
-            wanted = price * task.missing
+            wanted = paid * task.missing // task.picture_count
         if back != wanted:
-            model.broken(f"the refund is wrong, {said}, missing {task.missing}")
-    elif back != paid:
-        model.broken(f"an earlier charge was not refunded, {said}")
+            model.broken(f"the refund is wrong, {said}, missing {task.missing}, kept {kept}")
+    elif back != paid - kept:
+        model.broken(f"an earlier charge was not refunded, {said}, kept {kept}")
+
+
+def _kept_by_steps(model: Model, task_id: str, charge: int, *, resumed: int) -> int:
+    """What finished steps of a charge keep: those made in it, or those taken over from earlier ones."""
+    rows = model.world.rows(
+        "SELECT kept_credits FROM task_step WHERE task_id = ? AND charge = ? AND resumed = ?",
+        task_id, charge, resumed,
+    )  # fmt: skip
+    return sum(kept for (kept,) in rows)
+
+
+def _paid_before(model: Model, task_id: str, charge: int) -> int:
+    rows = model.world.rows(
+        "SELECT amount FROM credit_entry WHERE task_id = ? AND charge < ?", task_id, charge
+    )
+    return -sum(amount for (amount,) in rows)

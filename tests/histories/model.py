@@ -24,7 +24,7 @@ FINAL = ("completed", "failed", "cancelled")
 _COLUMNS = (
     "id", "user_openid", "type", "status", "charge", "admitted_charge", "attempt", "lease", "failures", "progress",
     "stage", "worker_id", "remote_deadline_at", "expires_at", "deadline_at", "error", "images", "missing",
-    "picture_count", "run_after",
+    "picture_count", "run_after", "step", "first_step", "last_step", "kept",
 )  # fmt: skip
 
 
@@ -51,6 +51,10 @@ class Task(NamedTuple):
     missing: int
     picture_count: int
     run_after: str | None
+    step: int
+    first_step: int
+    last_step: int
+    kept: int
 
     @property
     def code(self) -> str:
@@ -167,6 +171,17 @@ class Model:
         if same_attempt and now.status in HELD and before.status in HELD and now.progress < before.progress:
             self.broken(f"progress fell from {before.progress} to {now.progress}: {where}")
         self._judge_writer(process, before, now, where)
+        if before.charge == now.charge and before.admitted_charge == now.admitted_charge:
+            if now.step - before.step not in (0, 1):
+                self.broken(f"step {before.step} became {now.step}: {where}")
+            if now.step > before.step and before.status not in HELD:
+                self.broken(f"step {before.step} ended though no worker had it: {where}")
+            if now.last_step and now.progress < before.progress:
+                self.broken(
+                    f"progress fell from {before.progress} to {now.progress} at step {now.step}: {where}"
+                )
+        if now.status == "completed" and now.step != now.last_step:
+            self.broken(f"completed at step {now.step} of {now.last_step}: {where}")
         if now.status == "failed" and before.status != "failed":
             self.verdicts.judge(process, before, now, where)
         if (before.status, now.status) == ("processing", "pending") and now.failures > before.failures:
@@ -187,7 +202,7 @@ class Model:
         by_type: dict[str, int] = {}
         by_user: dict[str, int] = {}
         for each in found:
-            if each.status in HELD:
+            if each.status in HELD or each.step > each.first_step:
                 by_type[each.type] = by_type.get(each.type, 0) + 1
                 by_user[each.user_openid] = by_user.get(each.user_openid, 0) + 1
         for type_, number in by_type.items():

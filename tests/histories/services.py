@@ -67,6 +67,15 @@ class Order:
     def charge(self) -> int:
         return int(self.reference.split(".")[1])
 
+    @property
+    def step(self) -> int:
+        return step_of(self.reference)
+
+
+def step_of(reference: str) -> int:
+    """The step that a request is for."""
+    return int(reference.split(".")[3])
+
 
 @dataclasses.dataclass
 class Question:
@@ -109,7 +118,9 @@ class Service:
         made = tuple(job.pictures) if draw.random() < 0.85 or len(job.pictures) < 2 else job.pictures[:-1]
         order = Order(self.name, job.reference, job.pictures, now, now + seconds, end, made)
         for earlier in self.orders.values():
-            is_same = (earlier.task_id, earlier.charge) == (order.task_id, order.charge)
+            is_same = (earlier.task_id, earlier.charge, earlier.step) == (
+                order.task_id, order.charge, order.step,
+            )  # fmt: skip
             if is_same and set(earlier.pictures) & set(order.pictures) and not earlier.told:
                 self.twice.append((earlier, order))
         self.orders[job.reference] = order
@@ -149,6 +160,7 @@ class Adapter:
 
     async def _submit(self, job: Job, progress: Callable[[int, str], None]) -> Done | Accepted:
         service, world = self.service, self.service.world
+        self._check_inputs(job)
         progress(10, "asking")
         await world.line_delay()
         if service.is_away:
@@ -191,6 +203,14 @@ class Adapter:
             return _pictures(order, job)
         order.told = True
         raise Transient("It went wrong.") if order.end == "refused" else ContentRejected("No.")
+
+    def _check_inputs(self, job: Job) -> None:
+        """A step works on what the step before has made of this task, in any charge, and on nothing else."""
+        step = step_of(job.reference)
+        for path in job.inputs if step else ():
+            reference, _ = path.read_text().split()
+            if reference.split(".")[0] != job.task_id or step_of(reference) != step - 1:
+                self.service.world.model.broken(f"{job.reference} was given the picture of {reference}")
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         service, world = self.service, self.service.world

@@ -114,9 +114,9 @@ class Verdicts:
         """(reference, answers since, questions since, for how long it had been finished) of what the task waits for."""
         found = []
         for provider, reference in self._world.rows(
-            """SELECT provider, reference FROM remote_job WHERE task_id = ? AND charge = ? AND state = 'waiting'
-                AND remote_id IS NOT NULL""",
-            task.id, task.charge,
+            """SELECT provider, reference FROM remote_job WHERE task_id = ? AND charge = ? AND step = ?
+                AND state = 'waiting' AND remote_id IS NOT NULL""",
+            task.id, task.charge, task.step,
         ):  # fmt: skip
             service = self._world.services[provider]
             asked = [each for each in service.questions if each.reference == reference and each.at >= since]

@@ -80,6 +80,31 @@ def settings_of(folder: Path, kind: str, draw: random.Random) -> Settings:
         name: {**common, "provider": name, "max_running": draw.choice((0, 0, 2, 3))} for name in providers
     }
     tasks["free"] = {**common, "provider": "cheap", "cost_credits": 0}
+    tasks["staged"] = {
+        **common,
+        "max_running": draw.choice((0, 2, 4)),
+        "resume_on_retry": draw.random() < 0.8,
+        "cost_credits": 3,
+        "steps": [
+            {
+                "name": "prepare",
+                "provider": draw.choice(("cheap", "sync")),
+                "kept_credits": draw.choice((0, 1)),
+            },
+            {
+                "name": "paint",
+                "provider": draw.choice(("remote", "reporting", "looked")),
+                "fallback": ["cheap"],
+                "kept_credits": draw.choice((0, 1)),
+                "weight": 5,
+            },
+            {
+                "name": "finish",
+                "provider": draw.choice(("sync", "cheap", "looked")),
+                "for_each": "${steps.paint.images}",
+            },
+        ],
+    }
     return fresh_settings(
         folder, kind=kind, tasks=tasks, providers=providers, worker_threads=3, drain_seconds=5,
         credits={"enabled": True, "signup_grant": 1_000_000},

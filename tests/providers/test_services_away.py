@@ -269,7 +269,7 @@ async def test_a_request_that_can_not_be_looked_up_since_its_server_is_away_cost
     claim = claimed_task()
     provider = Settings(providers={"ai": gone}).providers["ai"]  # type: ignore[dict-item]
     store.write(lambda tx: remote_jobs.begin(tx, claim, "ai", provider, 0))
-    store.write(lambda tx: remote_jobs.mark_unknown(tx, claim.task_id, claim.charge))
+    store.write(lambda tx: remote_jobs.mark_unknown(tx, *claim.of_step))
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0))
     again = store.write(lambda tx: claim_now(tx, claim.task_id, "worker-1"))
     await order(again, ai=gone, second=at(service.url))

@@ -252,7 +252,7 @@ def test_a_row_that_cannot_be_claimed_keeps_none_of_its_batch_from_being_polled(
     forbid(store, "task_queue", f"old.id = '{polled[1]}'")
     aside = Aside(is_careful=True)
     claimed = store.write(
-        lambda tx: remote_wait.claim_due_polls(tx, [Room("worker-1", 10)], {"photography": 300.0}, aside)
+        lambda tx: remote_wait.claim_due_polls(tx, [Room("worker-1", 10)], lambda *_: 300.0, aside)
     )
     assert sorted(claim["id"] for claim in claimed) == sorted([polled[0], polled[2]])
     assert [(each.what, each.row_id) for each in aside.refused] == [("task_queue", polled[1])]

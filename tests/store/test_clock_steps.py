@@ -272,6 +272,7 @@ HARMLESS = {
     "worker": {"started_at": "it is shown", "seen_at": "silence is counted by beats and a monotonic clock"},
     "image": dict.fromkeys(("created_at", "used_at", "expired_at"), "the photo is kept longer"),
     "result_file": {"created_at": "the file is kept longer"},
+    "task_step": {"finished_at": "it is shown"},
     "remote_job": {"created_at": "its service is asked more often while the job is younger than nothing"},
     "sweep_run": {"finished_at": "its row goes by started_at"},
     "dispatcher": {

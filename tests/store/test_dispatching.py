@@ -261,7 +261,7 @@ def test_the_dispatchers_round_reads_indexes_and_never_the_whole_table(
         spy: Any = _Spy(tx)
         admission.admit_waiting(spy, store.settings, 10).get()
         dispatch.ripen(spy)
-        remote_wait.claim_due_polls(spy, remote_wait.room_for_polls(spy), {})
+        remote_wait.claim_due_polls(spy, remote_wait.room_for_polls(spy), lambda *_: 300.0)
         dispatch.seconds_to_next_due(spy).get()
         dispatch.pick_and_claim(spy, store.settings)
         return list(spy.plans)

@@ -143,6 +143,7 @@ def test_every_arrow_that_changes_the_status_has_a_name() -> None:
         Event.HAND_OFF: "handed_off",
         Event.COMPLETE: "completed",
         Event.FAIL: "failed",
+        Event.ADVANCE: "advanced",
         Event.RETRY: "retried",
         Event.ORDER_AGAIN: "postponed",
         Event.RELEASE: "released",
@@ -151,7 +152,7 @@ def test_every_arrow_that_changes_the_status_has_a_name() -> None:
         Event.RESUBMIT: "resubmitted",
     }
     assert {arrow.event for arrow in TRANSITIONS if arrow.source != arrow.target} <= set(named)
-    assert set(named.values()) | {"submitted", "attempt_failed"} == set(EVENTS)
+    assert set(named.values()) | {"submitted", "attempt_failed", "resumed"} == set(EVENTS)
 
 
 def test_the_history_of_an_open_task_cannot_be_rewritten(

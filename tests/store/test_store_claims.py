@@ -436,7 +436,7 @@ def test_a_claim_that_never_reached_its_worker_is_begun_once(
 ) -> None:
     late, other = claimed_task("a"), claimed_task("b", worker="worker-2")
     found = [(late.task_id, late.lease), (other.task_id, other.lease)]
-    begin = lambda tx: claims.begin_late(tx, "worker-1", found, {"photography": 630.0})  # noqa: E731
+    begin = lambda tx: claims.begin_late(tx, "worker-1", found, lambda *_: 630.0)  # noqa: E731
     assert [claim.task_id for claim in store.write(begin)] == [late.task_id]
     assert store.task(late.task_id)["begun_lease"] == late.lease
     assert store.write(begin) == []

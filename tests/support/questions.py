@@ -28,7 +28,7 @@ QUESTIONS: dict[str, Question] = {
     "ripen": lambda tx, settings, task: dispatch.ripen(tx),
     "next due": lambda tx, settings, task: dispatch.seconds_to_next_due(tx).get(),
     "polls": lambda tx, settings, task: remote_wait.claim_due_polls(
-        tx, remote_wait.room_for_polls(tx), {"photography": 9.0}
+        tx, remote_wait.room_for_polls(tx), lambda *_: 9.0
     ),
     "pick": lambda tx, settings, task: dispatch.pick_and_claim(tx, settings),
     "rescue": lambda tx, settings, task: stuck_tasks.rescue(tx, chance=lambda: 0.5),

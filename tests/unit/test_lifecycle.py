@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.support.databases import (
     plain_connection,
 )
 from tests.support.models.lifecycle_model import IllegalStep, TaskState, step, steps_between
+from tests.support.models.stepped import advance_now, portrait
 from tests.support.servers.postgres_databases import give_back
 
 EVENTS = st.lists(st.tuples(st.sampled_from(Event), st.integers(0, 9)), max_size=40)
@@ -132,11 +134,14 @@ def test_a_charge_is_admitted_once_and_claimed_only_when_admitted(task: TaskStat
                 step(task, event)
 
 
-def test_the_budget_is_spent_by_failures_alone_and_renewed_by_resubmit_alone() -> None:
+def test_the_budget_is_spent_by_failures_alone_and_renewed_by_a_resubmit_and_by_each_step() -> None:
     spending = {(each.source, each.event) for each in TRANSITIONS if each.rule("failures") is Rule.PLUS_ONE}
     assert spending == {(Status.PROCESSING, Event.RETRY), (Status.AI_PROCESSING, Event.RETRY)}
     for column in ("failures", "deaths"):
-        assert {each.event for each in TRANSITIONS if each.rule(column) is Rule.ZERO} == {Event.RESUBMIT}
+        assert {each.event for each in TRANSITIONS if each.rule(column) is Rule.ZERO} == {
+            Event.RESUBMIT,
+            Event.ADVANCE,
+        }
     raised = {each.event for each in TRANSITIONS if each.rule("charge") is not Rule.SAME}
     assert raised == {Event.RESUBMIT}
 
@@ -174,6 +179,7 @@ def test_the_picture_shows_every_arrow_that_users_see() -> None:
 
 RICH, POOR = "o-rich", "o-poor"
 PRICE = 2  # of the tasks of this test: two pictures at one credit
+KEPT = 1  # of it, for each finished step
 
 
 class StoreBesideLifecycle(RuleBasedStateMachine):
@@ -187,6 +193,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         changed: dict[str, Any] = {
             "credits": {"signup_grant": 100},
             "limits": {"open_tasks_per_user": 0, "running_tasks_per_user": 0},
+            "tasks": {"portrait": portrait(kept_credits=KEPT)},
         }
         settings = fresh_settings(self.folder, kind=self.kind, **changed)
         self.database = open_quickly(settings)
@@ -242,9 +249,13 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     def _admitted(self, task_id: str) -> None:
         """What admission does to the model: it can be paid for, or it can't."""
         status = self.store.task(task_id)["status"]
-        self._step(task_id, Event.ADMIT, price=PRICE) if status == "pending" else self._step(
-            task_id, Event.REJECT
-        )
+        self._admit(task_id) if status == "pending" else self._step(task_id, Event.REJECT)
+
+    def _admit(self, task_id: str) -> None:
+        """It goes on where an earlier charge has got to, and what that has kept is not paid again."""
+        task = self.model[task_id]
+        self.model[task_id] = dataclasses.replace(task, first_step=task.finished)
+        self._step(task_id, Event.ADMIT, price=PRICE - min(PRICE, KEPT * task.finished, task.paid_before))
 
     # --- events ---
 
@@ -257,6 +268,16 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
             assert user == POOR
             return
         self.model[view["task_id"]] = step(TaskState(), Event.ADMIT, price=PRICE)
+
+    @rule(user=st.sampled_from([RICH, POOR]))
+    def submit_with_steps(self, user: str) -> None:
+        new = user_actions.NewTask(user, "portrait", {**PARAMS, "count": 2}, task_id=self._new_id())
+        try:
+            view = self._write(lambda tx: user_actions.submit(tx, self.store.settings, new))
+        except InsufficientCredits:
+            assert user == POOR
+            return
+        self.model[view["task_id"]] = step(TaskState(last_step=2), Event.ADMIT, price=PRICE)
 
     @rule(user=st.sampled_from([RICH, POOR]))
     def insert_by_sql(self, user: str) -> None:
@@ -346,9 +367,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @rule()
     def poll(self) -> None:
         due = {task_id for task_id in self._some(Status.AI_PROCESSING) if task_id not in self.held}
-        rows = self._write(
-            lambda tx: remote_wait.claim_due_polls(tx, [Room("a", 1000)], {"photography": 300})
-        )
+        rows = self._write(lambda tx: remote_wait.claim_due_polls(tx, [Room("a", 1000)], lambda *_: 300.0))
         assert {row["id"] for row in rows} == due
         for row in rows:
             self._step(row["id"], Event.POLL)
@@ -377,17 +396,36 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         self._step(task_id, Event.PROGRESS)
         assert before <= self.store.task(task_id)["progress"] <= 99
 
+    def _advance(self, task_id: str) -> None:
+        lease = self.held[task_id]
+        self._write(lambda tx: advance_now(tx, task_id, lease))
+        self._step(task_id, Event.ADVANCE)
+        task = self.model[task_id]
+        self.model[task_id] = dataclasses.replace(
+            task, kept=task.kept + KEPT, finished=max(task.finished, task.step)
+        )
+
+    @precondition(lambda self: self._with_steps())
+    @rule(data=st.data())
+    def advance(self, data: st.DataObject) -> None:
+        self._advance(self._choose(data, self._with_steps()))
+
+    def _with_steps(self) -> list[str]:
+        return [each for each in self.held if self.model[each].step < self.model[each].last_step]
+
     @precondition(lambda self: self.held)
     @rule(data=st.data(), how=st.sampled_from(["complete", "missing", "fail", "died"]))
     def finish(self, data: st.DataObject, how: str) -> None:
         task_id = self._choose(data, list(self.held))
         lease = self.held[task_id]
-        if how in ("complete", "missing"):
+        if how in ("complete", "missing") and self.model[task_id].step < self.model[task_id].last_step:
+            self._advance(task_id)
+        elif how in ("complete", "missing"):
             missing = int(how == "missing")
             made = [{"key": f"{task_id}.jpg", "width": 1, "height": 1}]
             self._write(lambda tx: claims.complete(tx, task_id, lease, made, missing))
             self._step(task_id, Event.COMPLETE)
-            taken = self.model[task_id].taken - missing
+            taken = self.model[task_id].taken - (missing * self.model[task_id].taken) // 2
             self.model[task_id] = TaskState(**{**vars(self.model[task_id]), "taken": taken})
         else:
             counts = "deaths" if how == "died" else "failures"
@@ -430,7 +468,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         assert legal
         self._step(task_id, Event.RESUBMIT)
         if not by_sql:
-            self._step(task_id, Event.ADMIT, price=PRICE)
+            self._admit(task_id)
 
     @rule(worker=st.sampled_from(["a", "b"]))
     def a_worker_dies(self, worker: str) -> None:
@@ -456,13 +494,13 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.lost)
     @rule(
         data=st.data(),
-        how=st.sampled_from([claims.retry, claims.release, claims.complete, remote_wait.not_yet]),
+        how=st.sampled_from(
+            [claims.retry, claims.release, claims.complete, remote_wait.not_yet, advance_now]
+        ),
     )
     def a_late_worker_writes(self, data: st.DataObject, how: Any) -> None:
         task_id, lease = data.draw(st.sampled_from(self.lost))
-        more = {claims.retry: (0.0,), claims.release: (), claims.complete: ([],), remote_wait.not_yet: (0,)}[
-            how
-        ]
+        more = {claims.retry: (0.0,), claims.complete: ([],), remote_wait.not_yet: (0,)}.get(how, ())
         with pytest.raises(LeaseLost):
             self._write(lambda tx: how(tx, task_id, lease, *more))
         assert not self._write(lambda tx: claims.report_progress(tx, task_id, lease, 50, "late"))
@@ -490,7 +528,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         rows = self.store.all("SELECT task_id, -sum(amount) AS taken FROM credit_entry GROUP BY task_id")
         paid = {row["task_id"]: row["taken"] for row in rows}
         for task_id, task in self.model.items():
-            assert paid.get(task_id, 0) == task.taken, task
+            assert paid.get(task_id, 0) == task.taken + task.paid_before, task
         for user in (RICH, POOR):
             if self.store.value("SELECT 1 FROM account WHERE user_openid = ?", user):
                 assert self.store.balance(user) >= 0

@@ -13,13 +13,17 @@ _NEW = "REFERENCING NEW TABLE AS new_rows"
 
 
 def refund(ended: str) -> str:
-    """Tasks that failed or were cancelled give their debits back.  ended: a query of their id, user_openid, charge."""
+    """Tasks that failed or were cancelled give their debits back, less what finished steps keep.
+
+    ended: a query of their id, user_openid, charge, kept.
+    """
     return f"""INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT ended.user_openid, ended.id, ended.charge, 'refund', -debit.amount
+            SELECT ended.user_openid, ended.id, ended.charge, 'refund', -debit.amount - ended.kept
             FROM {ended} AS ended
             JOIN credit_entry AS debit
               ON debit.task_id = ended.id AND debit.charge = ended.charge AND debit.kind = 'debit'
-            WHERE NOT EXISTS (SELECT 1 FROM credit_entry AS refund WHERE refund.task_id = ended.id
+            WHERE -debit.amount > ended.kept
+              AND NOT EXISTS (SELECT 1 FROM credit_entry AS refund WHERE refund.task_id = ended.id
                               AND refund.charge = ended.charge AND refund.kind = 'refund')
             ORDER BY ended.user_openid, ended.id;"""
 

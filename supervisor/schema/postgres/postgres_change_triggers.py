@@ -85,7 +85,7 @@ def _open_accounts(of: str) -> str:
 
 
 def _of_tasks() -> list[Trigger]:
-    refund = money_triggers.refund(_moved("n.id, n.user_openid, n.charge", _BECAME_FINAL))
+    refund = money_triggers.refund(_moved("n.id, n.user_openid, n.charge, n.kept", _BECAME_FINAL))
     fell_short = _moved("n.id, n.user_openid, n.charge, n.missing, n.picture_count", _FELL_SHORT)
     part = money_triggers.part_refund(fell_short)
     moved = f"""SELECT count(*) AS rows, bool_or({_MADE_WORK}) AS made_work, bool_or({_IS_SEEN}) AS is_seen,
@@ -130,12 +130,13 @@ def _of_tasks() -> list[Trigger]:
     arrived = f"""IF EXISTS (SELECT 1 FROM new_rows) THEN
     {_open_accounts("new_rows")}
     INSERT INTO task_event ({history_rows.COLUMNS})
-        SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, moment FROM new_rows ORDER BY id;
+        SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, moment, 0 FROM new_rows ORDER BY id;
     {COUNT_ARRIVED_ON_POSTGRES}
     {_RING}
     END IF;
     RETURN NULL;"""
     forgotten = """DELETE FROM task_event WHERE task_id IN (SELECT id FROM old_rows);
+    DELETE FROM task_step WHERE task_id IN (SELECT id FROM old_rows);
     RETURN NULL;"""
     return [
         Trigger(
@@ -167,7 +168,8 @@ def _stepped() -> str:
     columns = (
         f"n.id AS task_id, {history_rows.event_of('n', 'o')} AS event, n.attempt, n.lease,"
         f" coalesce(n.worker_id, o.worker_id) AS worker_id, {history_rows.due_of('n', 'o')} AS run_after,"
-        f" {history_rows.error_of('n', 'o', died)} AS error, moment AS at"
+        f" {history_rows.error_of('n', 'o', died)} AS error, moment AS at,"
+        f" {history_rows.step_of('n', 'o')} AS step"
     )
     is_meant = f"({history_rows.is_step('n', 'o')}) AND NOT ({history_rows.is_noted('n', 'o')})"
     return _moved(columns, is_meant)

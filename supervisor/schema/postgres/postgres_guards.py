@@ -10,9 +10,12 @@ from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_O
 from supervisor.schema.shared.lifecycle_guard import (
     IMMUTABLE,
     RUN_AFTER_IS_GIVEN_AT_INSERT,
+    STEPS,
+    STEPS_ARE_FIXED,
     counted_unchanged,
     legal_steps,
     run_after_is_ours,
+    steps_are_fixed,
 )
 from supervisor.schema.shared.retention_guards import (
     AUDIT_KEPT,
@@ -128,6 +131,9 @@ def _of_tasks() -> list[Trigger]:
         *set_back,
         "NEW.updated_at := darkroom_now();",
         "END IF;",
+        f"IF {differs(STEPS)} THEN",
+        refuse_if(f"({steps_are_fixed()}) IS NOT TRUE", STEPS_ARE_FIXED),
+        "END IF;",
         *_only_legal_steps(),
         "RETURN NEW;",
     ]
@@ -217,7 +223,7 @@ def _of_remote_jobs() -> list[Trigger]:
             "remote_job_guard",
             "BEFORE UPDATE ON remote_job",
             refuse_if(
-                differs(("id", "task_id", "charge", "lease", "provider", "reference", "created_at"))
+                differs(("id", "task_id", "charge", "lease", "step", "provider", "reference", "created_at"))
                 + " OR (OLD.remote_id IS NOT NULL AND NEW.remote_id IS DISTINCT FROM OLD.remote_id)",
                 "which task a request was for, and what it was called, can not change",
             )

@@ -23,9 +23,11 @@ EVENTS = (
     "failed",
     "cancelled",
     "resubmitted",
+    "advanced",
+    "resumed",
 )
 
-COLUMNS = "task_id, event, attempt, lease, worker_id, run_after, error, at"
+COLUMNS = "task_id, event, attempt, lease, worker_id, run_after, error, at, step"
 
 DIED = '{"code":"worker_died","message":"Its worker died."}'
 
@@ -46,15 +48,21 @@ def is_noted(new: str, old: str) -> str:
 def event_of(new: str, old: str) -> str:
     """The name of a step."""
     return f"""CASE
-            WHEN {new}.status = {old}.status THEN 'admitted'
+            WHEN {new}.status = {old}.status THEN CASE {new}.step WHEN 0 THEN 'admitted' ELSE 'resumed' END
             WHEN {new}.status = 'processing' THEN 'claimed'
             WHEN {new}.status = 'ai_processing' THEN 'handed_off'
             WHEN {new}.status = 'failed' AND {new}.admitted_charge <> {new}.charge THEN 'rejected'
             WHEN {new}.status <> 'pending' THEN {new}.status
             WHEN {old}.status IN ('failed','cancelled') THEN 'resubmitted'
+            WHEN {new}.step > {old}.step THEN 'advanced'
             WHEN {new}.failures > {old}.failures THEN 'retried'
             WHEN {new}.deaths > {old}.deaths OR {new}.run_after IS NULL THEN 'released'
             ELSE 'postponed' END"""
+
+
+def step_of(new: str, old: str) -> str:
+    """The step that the task is at then; on SQLite, a resubmission sets it a moment later."""
+    return f"CASE WHEN {new}.status = 'pending' AND {old}.status IN ('failed','cancelled') THEN 0 ELSE {new}.step END"
 
 
 def due_of(new: str, old: str) -> str:

@@ -15,21 +15,29 @@ IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
 
 _SAME_WORKER = "(NEW.worker_id = OLD.worker_id OR (NEW.worker_id IS NULL AND OLD.worker_id IS NULL))"
 
+# The progress of a type with steps never falls; that of another one is 0 where a new attempt follows.
+_BEGINS_ANEW = "NEW.progress = CASE WHEN OLD.steps IS NULL THEN 0 ELSE OLD.progress END"
+
 # A step back to pending leads to a new attempt; a remote job goes on in the same attempt, and its progress never falls.
-_STARTS_OVER = "CASE NEW.status WHEN 'pending' THEN NEW.progress = 0 ELSE NEW.progress >= OLD.progress END"
+_STARTS_OVER = f"CASE NEW.status WHEN 'pending' THEN {_BEGINS_ANEW} ELSE NEW.progress >= OLD.progress END"
 
 # The conditions of an arrow besides the counted columns.  Status pairs and counted columns come from the table.
 _DEMANDS = {
     Event.ADMIT: "OLD.admitted_charge <> OLD.charge AND NEW.work_id IS NOT NULL",
-    Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = 0",
+    Event.CLAIM: "OLD.admitted_charge = OLD.charge AND NEW.progress = OLD.progress",
     Event.RIPEN: f"NEW.progress = OLD.progress AND {_SAME_WORKER}",
     Event.PROGRESS: f"NEW.progress >= OLD.progress AND {_SAME_WORKER}",
     Event.HAND_OFF: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
     Event.POLL: "NEW.worker_id IS NOT NULL AND NEW.progress >= OLD.progress",
     Event.NOT_YET: "NEW.worker_id IS NULL AND NEW.progress >= OLD.progress",
-    Event.RETRY: "NEW.progress = 0",
+    Event.ADVANCE: (
+        "OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL AND NEW.step <= OLD.last_step"
+        " AND NEW.progress >= OLD.progress"
+    ),
+    Event.COMPLETE: "OLD.step = OLD.last_step",
+    Event.RETRY: _BEGINS_ANEW,
     # Only the worker that polls it can know this, so plain SQL can't put back a row that waits for its service.
-    Event.ORDER_AGAIN: "OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL AND NEW.progress = 0",
+    Event.ORDER_AGAIN: "OLD.worker_id IS NOT NULL AND NEW.worker_id IS NULL AND " + _BEGINS_ANEW,
     Event.RELEASE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
     Event.POSTPONE: f"NEW.worker_id IS NULL AND {_STARTS_OVER}",
 }
@@ -43,6 +51,7 @@ def _counted(arrow: Transition) -> list[str]:
         Rule.MAY_RISE: "NEW.{0} - OLD.{0} BETWEEN 0 AND 1",
         Rule.ZERO: "NEW.{0} = 0",
         Rule.TO_CHARGE: "NEW.{0} = OLD.charge",
+        Rule.TO_FIRST: "NEW.{0} = NEW.first_step",
     }
     return [demands[arrow.rule(column)].format(column) for column in COUNTED]
 
@@ -74,6 +83,24 @@ def run_after_is_ours() -> str:
         " OR (NEW.status = 'pending' AND OLD.status = 'pending' AND"
         " ((NEW.run_after IS NULL AND OLD.ready = 0 AND NEW.ready = 1 AND OLD.admitted_charge = OLD.charge)"
         " OR (OLD.attempt > 0 AND NEW.run_after < OLD.run_after AND NEW.updated_at < OLD.updated_at)))"
+    )
+
+
+# Columns that say which steps a task takes, and what they cost if a later one fails.
+STEPS = ("steps", "first_step", "last_step", "lane", "kept")
+STEPS_ARE_FIXED = "the steps of a task are fixed when it is admitted"
+
+
+def steps_are_fixed() -> str:
+    """The SQL condition under which a change of a column of STEPS is legal: an admission, a resubmission; or an
+    advance, of its lane and of what is kept."""
+    same = " AND ".join(
+        f"(NEW.{column} = OLD.{column} OR (NEW.{column} IS NULL AND OLD.{column} IS NULL))"
+        for column in ("steps", "first_step", "last_step")
+    )
+    return (
+        "NEW.admitted_charge <> OLD.admitted_charge OR NEW.charge <> OLD.charge"
+        f" OR (NEW.step > OLD.step AND NEW.kept >= OLD.kept AND {same})"
     )
 
 

@@ -37,6 +37,12 @@ BORN_WITH = {
     "processing_started_at": "NULL",
     "deadline_at": "NULL",
     "finished_at": "NULL",
+    "step": "0",
+    "first_step": "0",
+    "last_step": "0",
+    "steps": "NULL",
+    "lane": "''",
+    "kept": "0",
 }
 
 # A change of one of these is a change of the work.
@@ -66,6 +72,12 @@ SET_BACK = {
     "expires_at": "NULL",
     "processing_started_at": "NULL",
     "finished_at": "NULL",
+    "step": "0",
+    "first_step": "0",
+    "last_step": "0",
+    "steps": "NULL",
+    "lane": "''",
+    "kept": "0",
 }
 
 

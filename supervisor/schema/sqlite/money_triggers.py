@@ -9,14 +9,16 @@ from supervisor.schema.shared import part_refund_amount
 
 
 def refunds() -> dict[str, str]:
-    """A task that fails or is cancelled gives its debit back, a completed one that of its missing pictures."""
+    """A task that fails or is cancelled gives its debit back, less what finished steps keep; a completed one that of
+    its missing pictures."""
     return {
         "task_queue_refunded": """AFTER UPDATE OF status ON task_queue
         WHEN NEW.status IN ('failed','cancelled') AND OLD.status <> NEW.status BEGIN
         INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)
-            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount
+            SELECT NEW.user_openid, NEW.id, NEW.charge, 'refund', -debit.amount - NEW.kept
             FROM credit_entry AS debit
             WHERE debit.task_id = NEW.id AND debit.charge = NEW.charge AND debit.kind = 'debit'
+              AND -debit.amount > NEW.kept
               AND NOT EXISTS (SELECT 1 FROM credit_entry WHERE task_id = NEW.id AND charge = NEW.charge
                               AND kind = 'refund');
     END""",

@@ -16,8 +16,11 @@ from supervisor.schema.shared.dispatchers import OLD_DISPATCHER, TAKES_OVER_BY_O
 from supervisor.schema.shared.lifecycle_guard import (
     IMMUTABLE,
     RUN_AFTER_IS_GIVEN_AT_INSERT,
+    STEPS,
+    STEPS_ARE_FIXED,
     legal_update_on_sqlite,
     run_after_is_ours,
+    steps_are_fixed,
 )
 from supervisor.schema.shared.retention_guards import (
     AUDIT_KEPT,
@@ -159,7 +162,7 @@ def triggers() -> dict[str, str]:
             WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
         UPDATE task_queue SET run_after = {_normalised("run_after")} WHERE id = NEW.id AND run_after IS NOT NULL;
         INSERT INTO task_event ({history_rows.COLUMNS})
-            VALUES (NEW.id, 'submitted', 0, 0, NULL, {_normalised("NEW.run_after")}, NULL, {NOW});
+            VALUES (NEW.id, 'submitted', 0, 0, NULL, {_normalised("NEW.run_after")}, NULL, {NOW}, 0);
         {count_on_sqlite()}
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
@@ -173,6 +176,8 @@ def triggers() -> dict[str, str]:
         SELECT RAISE(ABORT, '{RUN_AFTER_IS_GIVEN_AT_INSERT}')
             WHERE NEW.run_after IS NOT OLD.run_after AND NOT (OLD.status = 'pending' AND OLD.finished_at IS NOT NULL)
               AND NEW.run_after IS NOT {_normalised("OLD.run_after")} AND ({run_after_is_ours()}) IS NOT TRUE;
+        SELECT RAISE(ABORT, '{STEPS_ARE_FIXED}')
+            WHERE ({_differs(STEPS)}) AND ({steps_are_fixed()}) IS NOT TRUE;
         SELECT RAISE(ABORT, 'lease and attempt of a task never fall')
             WHERE NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt;
         SELECT RAISE(ABORT, 'status must be pending, processing, ai_processing, completed, failed or cancelled')
@@ -194,10 +199,12 @@ def triggers() -> dict[str, str]:
         INSERT INTO task_event ({history_rows.COLUMNS})
             VALUES (NEW.id, {history_rows.event_of("NEW", "OLD")}, NEW.attempt, NEW.lease,
                     coalesce(NEW.worker_id, OLD.worker_id), {history_rows.due_of("NEW", "OLD")},
-                    {history_rows.error_of("NEW", "OLD", f"'{history_rows.DIED}'")}, {NOW});
+                    {history_rows.error_of("NEW", "OLD", f"'{history_rows.DIED}'")}, {NOW},
+                    {history_rows.step_of("NEW", "OLD")});
     END""",
         "task_queue_forgotten": """AFTER DELETE ON task_queue BEGIN
         DELETE FROM task_event WHERE task_id = OLD.id;
+        DELETE FROM task_step WHERE task_id = OLD.id;
     END""",
         "task_queue_resubmitted": f"""AFTER UPDATE OF status ON task_queue
         WHEN OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' BEGIN
@@ -262,7 +269,7 @@ def triggers() -> dict[str, str]:
     END""",
         "remote_job_guard": f"""BEFORE UPDATE ON remote_job BEGIN
         SELECT RAISE(ABORT, 'which task a request was for, and what it was called, can not change')
-            WHERE {_differs(("id", "task_id", "charge", "lease", "provider", "reference", "created_at"))}
+            WHERE {_differs(("id", "task_id", "charge", "lease", "step", "provider", "reference", "created_at"))}
                OR (OLD.remote_id IS NOT NULL AND NEW.remote_id IS NOT OLD.remote_id);
         SELECT RAISE(ABORT, 'what is known of a request is never taken back')
             WHERE NEW.state <> OLD.state AND NOT ({_legal_moves()});

@@ -118,7 +118,8 @@ def delete(tx: Transaction, work_id: str, user: str) -> list[str]:
         user_actions.cancel(tx, row["task_id"])
     shown = (*keys_of(decoded(row["images"])), *keys_of_outputs(decoded(row["outputs"])))
     keys = sorted({*shown, *results.keys(tx, encoded([row["task_id"]]))})
-    tx.execute("DELETE FROM result_file WHERE task_id = :task_id", task_id=row["task_id"])
+    for table in ("result_file", "task_step"):
+        tx.execute(f"DELETE FROM {table} WHERE task_id = :task_id", task_id=row["task_id"])
     tx.execute("DELETE FROM works WHERE id = :work_id", work_id=work_id)
     enqueue_deletion(tx, keys)
     return keys

@@ -29,6 +29,15 @@ def balance(tx: Transaction, user: str) -> int:
     return int(tx.value("SELECT balance FROM account WHERE user_openid = :user", user=user) or 0)
 
 
+def net_paid(tx: Transaction, task_id: str) -> int:
+    """What all charges of a task have taken together, less what was given back."""
+    return -int(
+        tx.value(
+            "SELECT coalesce(sum(amount), 0) FROM credit_entry WHERE task_id = :task_id", task_id=task_id
+        )
+    )
+
+
 def balance_of_anybody(tx: Transaction, user: str) -> int:
     """The user's credits; for an unknown user, the credits of a new account.  Opens no account."""
     return int(tx.value(f"SELECT {_NEW_USERS}", user=user))

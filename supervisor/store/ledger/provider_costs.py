@@ -30,6 +30,7 @@ class ProviderCost:
     provider: str
     amount: str
     unit: str
+    step: int = 0
 
 
 class Total(NamedTuple):
@@ -53,8 +54,8 @@ class Taken(NamedTuple):
 def add(tx: Transaction, cost: ProviderCost) -> None:
     """Keep a cost; of two for the same request the first one."""
     touched = tx.run(
-        """INSERT INTO provider_cost (reference, task_id, type, charge, lease, attempt, provider, amount, unit)
-            VALUES (:reference, :task_id, :type, :charge, :lease, :attempt, :provider, :amount, :unit)
+        """INSERT INTO provider_cost (reference, task_id, type, charge, lease, attempt, provider, amount, unit, step)
+            VALUES (:reference, :task_id, :type, :charge, :lease, :attempt, :provider, :amount, :unit, :step)
             ON CONFLICT DO NOTHING""",
         **dataclasses.asdict(cost),
     )  # fmt: skip

@@ -1,24 +1,23 @@
 """The state of an AI service that all hosts share: its circuit breaker, its bucket of requests, its open jobs.
 
 `take_room` is called before each paid request is sent, and `note` after its end.  `rooms` gives the pick the number of
-tasks of each type that their providers would take now, so that a full or broken service costs no claims.
+tasks of each type and step that its providers would take now, so that a full or broken service costs no claims.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from config.provider import ProviderLimits
 from config.settings import Settings
-from config.task_type import TaskType
 from supervisor.core.errors import ProviderFull, ProviderIsDown, ProviderTooFast
 from supervisor.database.interface.database import Pending, Transaction
 from supervisor.remote.breaker import MOST_SECONDS, Breaker, Sign, after, open_seconds
 from supervisor.schema.tables import HELD, UNSETTLED
+from supervisor.steps.lanes import terms_of
 from supervisor.store.limits import pauses
-from supervisor.store.sql.rows import encoded
 
 UNLIMITED = 1 << 30
 MOST_REASON_CHARACTERS = 300
@@ -161,43 +160,61 @@ def breakers(tx: Transaction) -> Pending[dict[str, str]]:
     return Pending(lambda: {row["name"]: "half_open" if row["may_probe"] else "open" for row in asked.all()})
 
 
-def rooms(tx: Transaction, settings: Settings) -> Pending[dict[str, int]]:
-    """{type: how many more tasks its providers would take now}, without types that have neither limits nor troubles."""
+RoomOfLine = Callable[[str, str], int]
+
+
+def rooms(tx: Transaction, settings: Settings) -> Pending[RoomOfLine]:
+    """A function of a type and the lane of a step: how many more of its tasks its providers would take now."""
     open_ones, paused = breakers(tx), pauses.names(tx, pauses.PROVIDER)
     return Pending(lambda: _rooms(tx, settings, open_ones.get() | dict.fromkeys(paused.get(), "open")))
 
 
-def _rooms(tx: Transaction, settings: Settings, down: dict[str, str]) -> dict[str, int]:
+def _rooms(tx: Transaction, settings: Settings, down: dict[str, str]) -> RoomOfLine:
     bounded = down.keys() | {
         name for name, of in settings.providers.items() if of.limits.rps or of.limits.concurrency
     }
-    if not bounded:
-        return {}
+    coming = functools.cache(lambda: _coming(tx))
     room = functools.cache(
-        lambda name: _room_of_provider(tx, settings, name, down.get(name)) if name in bounded else UNLIMITED
+        lambda name: (
+            _room_of_provider(tx, settings, name, down.get(name), coming) if name in bounded else UNLIMITED
+        )
     )
-    return {
-        type_: _room_of_type(task_type, down, room)
-        for type_, task_type in settings.tasks.items()
-        if not bounded.isdisjoint(task_type.all_providers)
-    }
+
+    def room_of_line(type_: str, lane: str) -> int:
+        chain: tuple[str, ...] = terms_of(settings, type_, lane).chain
+        named = () if lane else settings.tasks[type_].allow_providers
+        if bounded.isdisjoint((*chain, *named)):
+            return UNLIMITED
+        return _room_of_chain(chain, named, down, room)
+
+    return functools.cache(room_of_line)
 
 
-def _room_of_type(task_type: TaskType, down: Container[str], room: Callable[[str], int]) -> int:
+def _room_of_chain(
+    chain: Sequence[str], named: Sequence[str], down: Container[str], room: Callable[[str], int]
+) -> int:
     """Summed along the chain up to the first provider that is up; a probe takes one more.  Providers that a task may
     name count too."""
-    chain = list(task_type.chain)
     is_up = [name not in down for name in chain]
     asked = chain[: is_up.index(True) + 1] if any(is_up) else chain
-    named = [name for name in task_type.allow_providers if name not in chain]
-    return sum(room(name) for name in (*asked, *named))
+    return sum(room(name) for name in (*asked, *(name for name in named if name not in chain)))
 
 
-def _room_of_provider(tx: Transaction, settings: Settings, name: str, breaker: str | None) -> int:
+def _room_of_provider(
+    tx: Transaction,
+    settings: Settings,
+    name: str,
+    breaker: str | None,
+    coming_tasks: Callable[[], Sequence[tuple[str, str, int]]],
+) -> int:
     """The number it would take besides the claimed tasks that have not sent their request yet."""
     if breaker == "open":
         return 0
-    coming = _coming(tx, [type_ for type_, of in settings.tasks.items() if of.provider == name])
+    coming = sum(
+        number
+        for type_, lane, number in coming_tasks()
+        if (lane or type_ in settings.tasks) and terms_of(settings, type_, lane).chain[0] == name
+    )
     if breaker == "half_open":
         return max(0, 1 - coming)
     limits, room = settings.providers[name].limits, UNLIMITED
@@ -215,15 +232,13 @@ def _room_of_provider(tx: Transaction, settings: Settings, name: str, breaker: s
     return max(0, room)
 
 
-def _coming(tx: Transaction, types: list[str]) -> int:
-    """Claimed tasks of these types without an open request."""
-    if not types:
-        return 0
-    claimed = tx.value(
-        f"""SELECT count(*) FROM task_queue WHERE {HELD} AND status = 'processing'
-            AND {tx.is_one_of("type || ''", ":types")}
+def _coming(tx: Transaction) -> list[tuple[str, str, int]]:
+    """(type, lane, how many): claimed tasks without an open request."""
+    rows = tx.all(
+        f"""SELECT type || '' AS type, lane, count(*) AS claimed FROM task_queue WHERE {HELD} AND status = 'processing'
             AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
-                AND remote_job.charge = task_queue.charge AND remote_job.{UNSETTLED})""",
-        types=encoded(types),
+                AND remote_job.charge = task_queue.charge AND remote_job.step = task_queue.step
+                AND remote_job.{UNSETTLED})
+            GROUP BY type || '', lane"""
     )
-    return int(claimed)
+    return [(row["type"], row["lane"], row["claimed"]) for row in rows]

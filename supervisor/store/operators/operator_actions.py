@@ -58,7 +58,7 @@ def release(
     before = {name: row[name] for name in _NOTED}
     match row["status"]:
         case "processing":
-            asked = remote_jobs.unanswered(tx, task_id, row["charge"])
+            asked = remote_jobs.unanswered(tx, task_id, row["charge"], row["step"])
             if not asked <= settings.providers_that_may_bill_twice:
                 names = ", ".join(sorted(asked))
                 raise NotReleasable(
@@ -66,7 +66,7 @@ def release(
                 )
             claims.release(tx, task_id, row["lease"])
             if asked:
-                remote_jobs.mark_unknown(tx, task_id, row["charge"])
+                remote_jobs.mark_unknown(tx, task_id, row["charge"], row["step"])
         case "ai_processing":
             if not remote_wait.ask_again(tx, task_id, row["lease"]):
                 tx.execute(

@@ -1,5 +1,5 @@
-"""What the pick needs before it reads any task: the free room of each worker, how many more tasks of each type may run,
-and the types with ready tasks.  All queries are sent in one round trip."""
+"""What the pick needs before it reads any task: the free room of each worker, how many more tasks of each type and step
+may run, and the types and steps with ready tasks.  All queries are sent in one round trip."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from config.settings import Settings
 from supervisor.core.placement import Needs, Placement, Room, room_of
 from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.schema.tables import HELD
+from supervisor.steps.lanes import read_lane
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import ready_tasks
 from supervisor.store.sql.rows import encoded
@@ -19,11 +20,12 @@ class Capacity:
 
     def __init__(self, tx: Transaction, settings: Settings) -> None:
         self._needs = settings.needs_of_types
+        self._types = settings.tasks.keys()
         self._free = _ask_free_slots(tx)
-        self._held = _ask_held(tx, list(self._needs)) if self._needs else None
+        self._held = _ask_held(tx, list(self._needs)) if _has_needs(settings) else None
         self._rooms = providers.rooms(tx, settings)
         self._paused = pauses.names(tx, pauses.TYPE)
-        self._ready = ready_tasks.types_with_ready_tasks(tx, list(settings.tasks))
+        self._ready = ready_tasks.lines_with_ready_tasks(tx)
 
     def placement(self, shunned: Collection[str] = ()) -> Placement:
         """The free room of the live workers, without shunned workers: slots, and offers that no running task holds."""
@@ -31,18 +33,19 @@ class Capacity:
         rooms = [room_of(row, row["free"]) for row in rows]
         held = self._held.all() if self._held is not None else []
         whole = {room.worker_id: room.offers for room in rooms}
-        return Placement(_less_held(rooms, held, self._needs), self._needs, whole)
+        lanes = {lane: read_lane(lane).needs for _, lane in self._ready.get() if lane}
+        return Placement(_less_held(rooms, held, self._needs), {**self._needs, **lanes}, whole)
 
-    def by_type(self) -> dict[str, int]:
-        """{type: how many more of its tasks may run}, without types that have no limit.
+    def room_of_line(self, type_: str, lane: str) -> int:
+        """How many more tasks may run of a type, or at a step of it.
 
-        Types that are paused, or whose providers are full or down, have 0: a claim would only be put back.
+        Where the type is paused, or the providers are full or down, it is 0: a claim would only be put back.
         """
-        return self._rooms.get() | dict.fromkeys(self._paused.get(), 0)
+        return 0 if type_ in self._paused.get() else self._rooms.get()(type_, lane)
 
-    def types_with_ready_tasks(self) -> list[str]:
-        """In the order of the settings."""
-        return self._ready.get()
+    def lines_with_ready_tasks(self) -> list[tuple[str, str]]:
+        """(type, lane) of the ready tasks of types that the settings name."""
+        return [(type_, lane) for type_, lane in self._ready.get() if type_ in self._types]
 
 
 def free_slots(tx: Transaction) -> int:
@@ -53,23 +56,32 @@ def free_slots(tx: Transaction) -> int:
 def less_held(tx: Transaction, rooms: Collection[Room], settings: Settings) -> list[Room]:
     """The rooms with what is free of their offers."""
     needs = settings.needs_of_types
-    return _less_held(rooms, _ask_held(tx, list(needs)).all(), needs) if needs else list(rooms)
+    if not _has_needs(settings):
+        return list(rooms)
+    return _less_held(rooms, _ask_held(tx, list(needs)).all(), needs)
+
+
+def _has_needs(settings: Settings) -> bool:
+    """Whether a running task may hold offers; tasks keep the needs of steps that the settings have changed since."""
+    return bool(settings.needs_of_types) or any(of.steps for of in settings.tasks.values())
 
 
 def _less_held(rooms: Collection[Room], held: Collection[Row], needs: Needs) -> list[Room]:
     of_worker: dict[str, dict[str, int]] = {}
     for row in held:
         taken = of_worker.setdefault(row["worker_id"], {})
-        for name, amount in needs[row["type"]].items():
+        need = read_lane(row["lane"]).needs if row["lane"] else needs[row["type"]]
+        for name, amount in need.items():
             taken[name] = taken.get(name, 0) + amount * row["held"]
     return [room.without(of_worker.get(room.worker_id, {})) for room in rooms]
 
 
 def _ask_held(tx: Transaction, types: list[str]) -> PendingResult:
-    """Query how many running tasks of these types each worker holds."""
+    """Query how many running tasks of these types, and of types with steps, each worker holds."""
     return tx.ask(
-        f"""SELECT worker_id, type, count(*) AS held FROM task_queue
-            WHERE {HELD} AND status = 'processing' AND {tx.is_one_of("type", ":types")} GROUP BY worker_id, type""",
+        f"""SELECT worker_id, type, lane, count(*) AS held FROM task_queue
+            WHERE {HELD} AND status = 'processing' AND (lane <> '' OR {tx.is_one_of("type", ":types")})
+            GROUP BY worker_id, type, lane""",
         types=encoded(types),
     )
 

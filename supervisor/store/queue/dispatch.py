@@ -14,7 +14,8 @@ from config.settings import Settings
 from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
 from supervisor.database.interface.database import Pending, Row, Transaction
-from supervisor.schema.tables import HELD, OPEN, UNRIPE
+from supervisor.schema.tables import BETWEEN_STEPS, HELD, OPEN, UNRIPE
+from supervisor.steps.lanes import attempt_seconds
 from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.sql.row_isolation import Aside, done_apart
@@ -77,16 +78,22 @@ def pick_and_claim(
     placement = capacity.placement(shunned)
     if placement.is_full:
         return Picked()
-    room = capacity.by_type()
-    types = [type_ for type_ in capacity.types_with_ready_tasks() if room.get(type_, 1) > 0]
+    room = {
+        lane or type_: capacity.room_of_line(type_, lane) for type_, lane in capacity.lines_with_ready_tasks()
+    }
+    lines = [(type_, lane) for type_, lane in capacity.lines_with_ready_tasks() if room[lane or type_] > 0]
     aside = aside or Aside()
-    lane, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
+    suspects, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(
-            [ready_tasks.heads(tx, type_, lane.take, users.learn, aside.passing) for type_ in types],
+            [
+                ready_tasks.heads(tx, type_, lane, suspects.take, users.learn, aside.passing)
+                for type_, lane in lines
+            ],
             placement,
             room_of_user=users.room,
-            room_of_type=lambda type_: min(_room_of_type(tx, settings, type_), room.get(type_, _UNLIMITED)),
+            room_of_type=lambda type_: _room_of_type(tx, settings, type_),
+            room_of_line=room.__getitem__,
         )
     )
     return _claim(tx, settings, chosen, aside)
@@ -162,7 +169,7 @@ class _RoomOfUsers:
             return
         rows = self._tx.all(
             f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue
-                WHERE user_openid = who.value AND {OPEN} AND status <> 'pending') AS running
+                WHERE user_openid = who.value AND {OPEN} AND (status <> 'pending' OR step > first_step)) AS running
             FROM {self._tx.texts(":new")} AS who""",
             new=encoded(new),
         )
@@ -179,10 +186,11 @@ def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:
 
 
 def running_of_type(tx: Transaction, type_: str) -> int:
-    """The number of tasks of this type that count for MAX_RUNNING."""
+    """The number of tasks of this type that count for MAX_RUNNING, those between two steps too."""
     running = tx.value(
         f"""SELECT (SELECT count(*) FROM task_queue WHERE {OPEN} AND status = 'processing' AND type = :type_)
-            + (SELECT count(*) FROM task_queue WHERE {OPEN} AND status = 'ai_processing' AND type = :type_)""",
+            + (SELECT count(*) FROM task_queue WHERE {OPEN} AND status = 'ai_processing' AND type = :type_)
+            + (SELECT count(*) FROM task_queue WHERE {BETWEEN_STEPS} AND type = :type_)""",
         type_=type_,
     )  # fmt: skip
     return int(running)
@@ -198,7 +206,7 @@ def _claim(
     """
     wanted = {
         waiting.place.task_id: Wanted(
-            waiting.place.task_id, worker_id, settings.attempt_seconds(waiting.type)
+            waiting.place.task_id, worker_id, attempt_seconds(settings, waiting.type, waiting.lane)
         )
         for waiting, worker_id in chosen
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 from config.settings import Settings
@@ -12,6 +13,7 @@ from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import last_signs
 from supervisor.store.queue.capacity import less_held
+from supervisor.store.queue.ready_tasks import lines_with_ready_tasks
 
 RECENT_RUNS = 20
 
@@ -22,9 +24,12 @@ CHUNK = 2000
 def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
     """The waiting order from one snapshot, with the slots and run times for estimates."""
     alive = last_signs.read(tx, settings.silent_seconds)
+    lanes: dict[str, list[str]] = {}
+    for type_, lane in lines_with_ready_tasks(tx).get():
+        lanes.setdefault(type_, []).append(lane)
     places = {
-        type_: [place for priority in _priorities_in_line(tx, type_) for place in _line(tx, type_, priority)]
-        for type_ in _types_in_line(tx)
+        type_: list(heapq.merge(*(_line(tx, type_, lane) for lane in of_type)))
+        for type_, of_type in lanes.items()
     }
     return WaitingOrder(
         places,
@@ -47,33 +52,28 @@ def halted_types(tx: Transaction, settings: Settings) -> set[str]:
     return halted | paused_types.get()
 
 
-def _types_in_line(tx: Transaction) -> Iterator[str]:
-    """The types with ready tasks, each found by one step along the index."""
-    after = ""
-    while (
-        type_ := tx.value(
-            f"SELECT min(type) FROM {_picked_from(tx)} WHERE {READY} AND type > :after", after=after
-        )
-    ) is not None:
-        yield type_
-        after = type_
+def _line(tx: Transaction, type_: str, lane: str) -> Iterator[str]:
+    """The places of a lane's ready tasks, in order."""
+    for priority in _priorities_in_line(tx, type_, lane):
+        yield from _places(tx, type_, lane, priority)
 
 
-def _priorities_in_line(tx: Transaction, type_: str) -> Iterator[int]:
-    """The priorities at which the type has ready tasks, the highest first."""
+def _priorities_in_line(tx: Transaction, type_: str, lane: str) -> Iterator[int]:
+    """The priorities at which the lane has ready tasks, the highest first."""
     below = HIGHEST_PRIORITY + 1
     while (
         priority := tx.value(
-            f"SELECT max(priority) FROM {_picked_from(tx)} WHERE {READY} AND type = :type_ AND priority < :below",
-            type_=type_, below=below,
+            f"""SELECT max(priority) FROM {_picked_from(tx)}
+                WHERE {READY} AND type = :type_ AND lane = :lane AND priority < :below""",
+            type_=type_, lane=lane, below=below,
         )
     ) is not None:  # fmt: skip
         yield priority
         below = priority
 
 
-def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
-    """The places of a type's ready tasks of one priority, in order, read a chunk at a time."""
+def _places(tx: Transaction, type_: str, lane: str, priority: int) -> Iterator[str]:
+    """The places of a lane's ready tasks of one priority, in order, read a chunk at a time."""
     place = place_in_sql(tx.dialect.padded, tx.as_text("created_at"))
     after: dict[str, int | str] = {}
     while True:
@@ -81,10 +81,10 @@ def _line(tx: Transaction, type_: str, priority: int) -> Iterator[str]:
         # row.
         text: str | None = tx.value(
             f"""SELECT {tx.dialect.lines.format(texts="place")} FROM (SELECT {place} AS place
-                FROM {_picked_from(tx)} WHERE {READY} AND type = :type_ AND priority = :priority
+                FROM {_picked_from(tx)} WHERE {READY} AND type = :type_ AND lane = :lane AND priority = :priority
                 {"AND (turn, created_at, id) > (:turn, :created_at, :id)" if after else ""}
                 ORDER BY turn, created_at, id LIMIT :chunk) AS chunk""",
-            type_=type_, priority=priority, chunk=CHUNK, **after,
+            type_=type_, lane=lane, priority=priority, chunk=CHUNK, **after,
         )  # fmt: skip
         if text is None:
             return

@@ -119,7 +119,8 @@ def _may_be_judged(tx: Transaction, well_since: str) -> str:
 
 def _has_open_job(states: str) -> str:
     return f"""EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
-        AND remote_job.charge = task_queue.charge AND remote_job.state IN ({states}))"""
+        AND remote_job.charge = task_queue.charge AND remote_job.step = task_queue.step
+        AND remote_job.state IN ({states}))"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,13 +226,14 @@ def _rescue_one(
         if reason is Reason.EXPIRED
         else _verdict(reason, budget, remote=row["status"] == "ai_processing", chance=chance)
     )
-    asked = remote_jobs.unanswered(tx, row["id"], row["charge"]) if row["status"] == "processing" else None
+    step = row["id"], row["charge"], row["step"]
+    asked = remote_jobs.unanswered(tx, *step) if row["status"] == "processing" else None
     if asked:
         verdict = after_unanswered(verdict, may_bill_twice=asked <= may_bill_twice)
     try:
         action = _apply(tx, row, verdict)
         if asked:
-            remote_jobs.mark_unknown(tx, row["id"], row["charge"])
+            remote_jobs.mark_unknown(tx, *step)
     except LeaseLost:  # another rescuer was faster, which is just as good
         action = "released"
     counters.count(tx, "darkroom_rescues_total", action=action, reason=reason.value)

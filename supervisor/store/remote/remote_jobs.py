@@ -24,12 +24,13 @@ from supervisor.schema.shared.retention_guards import must_keep_remote_job
 from supervisor.schema.tables import OPEN, UNSETTLED
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import count_open as count_open
-from supervisor.store.sql.conditions import listed, of_charges
+from supervisor.store.sql.conditions import listed, of_steps
 from supervisor.store.sql.row_isolation import Aside, delete_oldest
 from supervisor.store.sql.rows import decoded, encoded
 
 # A live worker that has lost its lease notices that within a heartbeat, and records what it knows.
 STALE_SECONDS = 30
+_OF_STEP = "task_id = :task_id AND charge = :charge AND step = :step"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,7 @@ class RemoteJob:
     id: int
     task_id: str
     charge: int
+    step: int
     lease: int
     provider: str
     reference: str
@@ -66,9 +68,12 @@ class RemoteJob:
     doubts: Doubts = dataclasses.field(default_factory=Doubts)
 
 
-def reference_of(task_id: str, charge: int, lease: int, part: int) -> str:
-    """The name of a request, which no other has.  An id holds no full stop."""
-    return f"{task_id}.{charge}.{lease}.{part}"
+def reference_of(task_id: str, charge: int, step: int, lease: int, part: int) -> str:
+    """The name of a request, which no other has.  An id holds no full stop.
+
+    It is never taken apart: requests from before there were steps have names without one.
+    """
+    return f"{task_id}.{charge}.{lease}.{step}.{part}"
 
 
 def begin(
@@ -85,7 +90,7 @@ def begin(
     """Record that a request for these pictures is about to be sent.  name: the provider's.
 
     careful: names of other providers that may not bill twice.  probe_seconds: how long a probe may take.
-    Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this charge is unanswered and its
+    Raises LeaseLost; MayBeBilledAlready when an earlier attempt's request of this step and charge is unanswered and its
     provider, or this one, may not bill twice, or when a service works on one of these pictures already;
     ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
     """
@@ -96,19 +101,19 @@ def begin(
     )  # fmt: skip
     if held is None:
         raise LeaseLost(claim.task_id, claim.lease)
-    asked = unanswered(tx, claim.task_id, claim.charge, before_lease=claim.lease)
+    asked = unanswered(tx, *claim.of_step, before_lease=claim.lease)
     if asked and (not provider.may_bill_twice or asked & careful):
         raise MayBeBilledAlready(claim.task_id)
     if _is_at_work(tx, claim, pictures):
         raise MayBeBilledAlready(claim.task_id)
     probe = providers.take_room(tx, name, provider.limits, probe_seconds=probe_seconds)
-    reference = reference_of(claim.task_id, claim.charge, claim.lease, part)
+    reference = reference_of(*claim.of_step, claim.lease, part)
     evidence = tx.value(
         f"""INSERT INTO remote_job
-                (task_id, charge, lease, provider, reference, pictures, state, created_at, updated_at)
-            VALUES (:task_id, :charge, :lease, :name, :reference, :pictures, 'submitting', {tx.now}, {tx.now})
+                (task_id, charge, step, lease, provider, reference, pictures, state, created_at, updated_at)
+            VALUES (:task_id, :charge, :step, :lease, :name, :reference, :pictures, 'submitting', {tx.now}, {tx.now})
             RETURNING id""",
-        task_id=claim.task_id, charge=claim.charge, lease=claim.lease, name=name, reference=reference,
+        task_id=claim.task_id, charge=claim.charge, step=claim.step, lease=claim.lease, name=name, reference=reference,
         pictures=encoded(list(pictures)),
     )  # fmt: skip
     return Evidence(int(evidence), reference, probe)
@@ -136,7 +141,7 @@ def accepted(
 ) -> bool:
     """Record that the service has accepted the job with this id, with any lease; False if more is known already.
 
-    If the task is over, or runs under another charge, the job is marked for a cancel.
+    If the task is over, runs under another charge or is at another step, the job is marked for a cancel.
     """
     # Locked first: a transaction that ends the task at the same moment either sees the job as waiting, or is seen here.
     tx.one(
@@ -147,7 +152,7 @@ def accepted(
         f"""UPDATE remote_job SET state = 'waiting', remote_id = :remote_id, details = :details, reports = :reports,
             updated_at = {tx.now},
             cancel_wanted = CASE WHEN EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
-                AND task_queue.charge = remote_job.charge AND {OPEN})
+                AND task_queue.charge = remote_job.charge AND task_queue.step = remote_job.step AND {OPEN})
                 THEN cancel_wanted ELSE 1 END
             WHERE id = :id AND remote_id IS NULL AND state
             IN ('waiting',{listed(sorted(sources(RemoteState.WAITING)))})""",
@@ -180,25 +185,26 @@ def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:
     )  # fmt: skip
 
 
-def waiting(tx: Transaction, charges: Sequence[tuple[str, int]]) -> list[RemoteJob]:
-    """Parts of these charges, [(task id, charge)], that services work on, oldest first.
+def waiting(tx: Transaction, steps: Sequence[tuple[str, int, int]]) -> list[RemoteJob]:
+    """Parts of these steps, [(task id, charge, step)], that services work on, oldest first.
 
-    The caller names the charge that it holds, because the task may have another one by now.
+    The caller names the charge and step that it holds, because the task may have others by now.
     """
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
-            WHERE {of_charges(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
-        charges=encoded(list(charges)),
+            WHERE {of_steps(tx, "remote_job")} AND state = 'waiting' ORDER BY id""",
+        steps=encoded(list(steps)),
     )
     return [_remote_job(row) for row in rows]
 
 
-def providers_asked(tx: Transaction, task_id: str, charge: int) -> frozenset[str]:
-    """Providers that were ever sent a request of this charge, with any result."""
+def providers_asked(tx: Transaction, task_id: str, charge: int, step: int) -> frozenset[str]:
+    """Providers that were ever sent a request of this step, with any result."""
     rows = tx.all(
-        "SELECT DISTINCT provider FROM remote_job WHERE task_id = :task_id AND charge = :charge",
+        f"SELECT DISTINCT provider FROM remote_job WHERE {_OF_STEP}",
         task_id=task_id,
         charge=charge,
+        step=step,
     )
     return frozenset(row["provider"] for row in rows)
 
@@ -213,51 +219,51 @@ def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:
     return [_remote_job(row) for row in rows]
 
 
-def unheard(tx: Transaction, task_id: str, charge: int, *, before_lease: int) -> list[RemoteJob]:
-    """Unanswered requests of earlier leases of this charge, oldest first."""
+def unheard(tx: Transaction, task_id: str, charge: int, step: int, *, before_lease: int) -> list[RemoteJob]:
+    """Unanswered requests of earlier leases of this step, oldest first."""
     rows = tx.all(
         f"""SELECT remote_job.*, {_ages(tx)} FROM remote_job
-            WHERE task_id = :task_id AND charge = :charge AND lease < :before_lease AND state
+            WHERE {_OF_STEP} AND lease < :before_lease AND state
             IN ({listed(sorted(UNANSWERED))}) ORDER BY id""",
-        task_id=task_id, charge=charge, before_lease=before_lease,
+        task_id=task_id, charge=charge, step=step, before_lease=before_lease,
     )  # fmt: skip
     return [_remote_job(row) for row in rows]
 
 
 def unanswered(
-    tx: Transaction, task_id: str, charge: int, *, before_lease: int | None = None
+    tx: Transaction, task_id: str, charge: int, step: int, *, before_lease: int | None = None
 ) -> frozenset[str]:
-    """Providers with an unanswered request of this charge.
+    """Providers with an unanswered request of this step.
 
     before_lease: only requests of earlier leases.
     """
     rows = tx.all(
-        f"""SELECT DISTINCT provider FROM remote_job WHERE task_id = :task_id AND charge = :charge
+        f"""SELECT DISTINCT provider FROM remote_job WHERE {_OF_STEP}
             AND state IN ({listed(sorted(UNANSWERED))})
             AND (CAST(:before_lease AS INTEGER) IS NULL OR lease < :before_lease)""",
-        task_id=task_id, charge=charge, before_lease=before_lease,
+        task_id=task_id, charge=charge, step=step, before_lease=before_lease,
     )  # fmt: skip
     return frozenset(row["provider"] for row in rows)
 
 
-def count_cut_off(tx: Transaction, task_id: str, charge: int) -> int:
-    """How often a service lost an order of this charge: the request stayed unanswered, or the service lost the job."""
+def count_cut_off(tx: Transaction, task_id: str, charge: int, step: int) -> int:
+    """How often a service lost an order of this step: the request stayed unanswered, or the service lost the job."""
     return int(
         tx.value(
-            """SELECT count(*) FROM remote_job WHERE task_id = :task_id AND charge = :charge AND state
-                IN ('unknown','lost')""",
+            f"SELECT count(*) FROM remote_job WHERE {_OF_STEP} AND state IN ('unknown','lost')",
             task_id=task_id,
             charge=charge,
+            step=step,
         )
     )
 
 
-def mark_unknown(tx: Transaction, task_id: str, charge: int) -> None:
-    """Set this charge's open requests to unknown: their answers can't arrive any more."""
+def mark_unknown(tx: Transaction, task_id: str, charge: int, step: int) -> None:
+    """Set this step's open requests to unknown: their answers can't arrive any more."""
     tx.execute(
         f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
-            WHERE task_id = :task_id AND charge = :charge AND state = 'submitting'""",
-        task_id=task_id, charge=charge,
+            WHERE {_OF_STEP} AND state = 'submitting'""",
+        task_id=task_id, charge=charge, step=step,
     )  # fmt: skip
 
 
@@ -288,9 +294,8 @@ def prune(tx: Transaction, older_than_seconds: float, most: int, aside: Aside | 
 def _is_at_work(tx: Transaction, claim: Claim, pictures: Sequence[int]) -> bool:
     """Whether a service works on one of these pictures for an earlier lease; a request without numbers is for all."""
     rows = tx.all(
-        """SELECT pictures FROM remote_job
-            WHERE task_id = :task_id AND charge = :charge AND lease < :lease AND state = 'waiting'""",
-        task_id=claim.task_id, charge=claim.charge, lease=claim.lease,
+        f"""SELECT pictures FROM remote_job WHERE {_OF_STEP} AND lease < :lease AND state = 'waiting'""",
+        task_id=claim.task_id, charge=claim.charge, step=claim.step, lease=claim.lease,
     )  # fmt: skip
     at_work = [set(decoded(row["pictures"])) for row in rows]
     return any(not theirs or not pictures or theirs & set(pictures) for theirs in at_work)
@@ -305,6 +310,7 @@ def _remote_job(row: Row) -> RemoteJob:
         id=row["id"],
         task_id=row["task_id"],
         charge=row["charge"],
+        step=row["step"],
         lease=row["lease"],
         provider=row["provider"],
         reference=row["reference"],

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from supervisor.database.interface.database import Transaction
-from supervisor.store.sql.conditions import of_charges
+from supervisor.store.sql.conditions import of_steps
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 
@@ -35,25 +35,26 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
     The report also proves that the service has the job: an unanswered request then becomes waiting.
     """
     job = tx.one(
-        "SELECT id, task_id, charge, lease, state FROM remote_job WHERE reference = :reference",
+        "SELECT id, task_id, charge, step, lease, state FROM remote_job WHERE reference = :reference",
         reference=reference,
     )
     if job is None:
         return False
     # locked first: a hand-off or a poll that ends at the same moment sees the report, or is seen here
     task = tx.one(
-        f"SELECT status, charge FROM task_queue WHERE id = :task_id {tx.for_update}", task_id=job["task_id"]
+        f"SELECT status, charge, step FROM task_queue WHERE id = :task_id {tx.for_update}",
+        task_id=job["task_id"],
     )
     is_open = task is not None and task["status"] in ("pending", "processing", "ai_processing")
-    if not is_open or task is None or task["charge"] != job["charge"]:
+    if not is_open or task is None or (task["charge"], task["step"]) != (job["charge"], job["step"]):
         return False
     if job["state"] not in ("submitting", "unknown", "waiting"):
         return False
     stored = tx.run(
-        f"""INSERT INTO remote_report (task_id, charge, lease, reference, headers, body, sha256, created_at)
-            VALUES (:task_id, :charge, :lease, :reference, :headers, :body, :sha256, {tx.now})
+        f"""INSERT INTO remote_report (task_id, charge, step, lease, reference, headers, body, sha256, created_at)
+            VALUES (:task_id, :charge, :step, :lease, :reference, :headers, :body, :sha256, {tx.now})
             ON CONFLICT (reference, sha256) DO NOTHING""",
-        task_id=job["task_id"], charge=job["charge"], lease=job["lease"], reference=reference,
+        task_id=job["task_id"], charge=job["charge"], step=job["step"], lease=job["lease"], reference=reference,
         headers=encoded(dict(headers)), body=body, sha256=hashlib.sha256(body).hexdigest(),
     )  # fmt: skip
     if stored != 1:
@@ -72,12 +73,12 @@ def store(tx: Transaction, reference: str, headers: Mapping[str, str], body: byt
     return True
 
 
-def unread(tx: Transaction, charges: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
-    """{reference: ids of its unread reports, oldest first} for these charges, [(task id, charge)]."""
+def unread(tx: Transaction, steps: Sequence[tuple[str, int, int]]) -> dict[str, list[int]]:
+    """{reference: ids of its unread reports, oldest first} for these steps, [(task id, charge, step)]."""
     rows = tx.all(
         f"""SELECT id, reference FROM remote_report
-            WHERE {of_charges(tx, "remote_report")} AND read_at IS NULL ORDER BY id""",
-        charges=encoded(list(charges)),
+            WHERE {of_steps(tx, "remote_report")} AND read_at IS NULL ORDER BY id""",
+        steps=encoded(list(steps)),
     )
     found: dict[str, list[int]] = {}
     for row in rows:

@@ -127,7 +127,7 @@ def forget_finished_tasks(
 def _forget_what_tasks_left(tx: Transaction, ids: str) -> None:
     """Delete works and all other rows that name these tasks.  ids: as a JSON array."""
     enqueue_deletion(tx, [*_shown_by_works(tx, ids), *results.keys(tx, ids)])
-    for table in ("result_file", "works", "webhook", "task_trace"):
+    for table in ("result_file", "task_step", "works", "webhook", "task_trace"):
         tx.execute(f"DELETE FROM {table} WHERE {tx.is_one_of('task_id', ':ids')}", ids=ids)
 
 

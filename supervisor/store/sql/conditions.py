@@ -16,6 +16,13 @@ def of_charges(tx: Transaction, table: str) -> str:
     return f"({table}.task_id, {table}.charge) IN ({pairs})"
 
 
+def of_steps(tx: Transaction, table: str) -> str:
+    """The condition that a row belongs to one of `:steps`, given as `encoded([(task id, charge, step)])`."""
+    found = ", ".join(("value ->> 0", *(f"CAST(value ->> {place} AS INTEGER)" for place in (1, 2))))
+    triples = f"SELECT {found} FROM {tx.rows(':steps')} AS of_steps"
+    return f"({table}.task_id, {table}.charge, {table}.step) IN ({triples})"
+
+
 def listed(words: Iterable[str]) -> str:
     """Our own words as a list for SQL; the planner finds a partial index only if they are literals in the text."""
     return ",".join(f"'{word}'" for word in words)

@@ -17,11 +17,14 @@ from supervisor.core.task_params import CheckedParams, check_params
 from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.media.file_kinds import kind_of_media_type
 from supervisor.schema.tables import UNADMITTED
+from supervisor.steps.lanes import lane_of
+from supervisor.steps.step_orders import hash_of_step
 from supervisor.store.counters import counters
+from supervisor.store.ledger import credits
 from supervisor.store.limits import notices
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
-from supervisor.store.sql.rows import decoded
-from supervisor.store.tasks import bulk
+from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks import bulk, steps
 from supervisor.store.tasks.ending import end_task
 
 _COLUMNS = "id, user_openid, type, params, priority, charge"
@@ -68,20 +71,69 @@ def admission_of(
     user: str,
     turn: int,
     charge: int = 1,
+    planned: Planned | None = None,
 ) -> bulk.Admission:
-    """The values that the admission of a checked task writes."""
+    """The values that the admission of a checked task writes.  planned: for a type with steps."""
     settings_of_type = settings.tasks[type_]
     return bulk.Admission(
         task_id,
         new_ulid(),
         turn,
         order.count,
-        settings_of_type.max_attempts,
+        planned.max_attempts if planned else settings_of_type.max_attempts,
         settings_of_type.expire_seconds,
         user,
         charge,
-        cost_of(settings, order),
+        less_paid(cost_of(settings, order), planned),
         order.image_ids,
+        planned.plan if planned else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """The steps of a task.  max_attempts: of the first of them.  paid_credits: what an earlier charge has paid for
+    steps that are not made again."""
+
+    plan: bulk.Plan
+    max_attempts: int
+    paid_credits: int = 0
+
+
+def plan_of(settings: Settings, type_: str) -> Planned | None:
+    """The steps of a new task, as the settings say now; None for a type without steps."""
+    fixed = settings.tasks[type_].frozen_steps()
+    return None if fixed is None else _planned(fixed, 0)
+
+
+def _plan_of_row(tx: Transaction, settings: Settings, row: Row) -> Planned | None:
+    """The same for a row, which may be a retry: it goes on at the first step without results of the same params."""
+    fixed = settings.tasks[row["type"]].frozen_steps()
+    if fixed is None:
+        return None
+    if row["charge"] == 1 or not settings.tasks[row["type"]].resume_on_retry:
+        return _planned(fixed, 0)
+    params = params_of(row)
+    hashes = [hash_of_step(fixed, step, params) for step in range(len(fixed))]
+    resumed = steps.resumed_at(tx, row["id"], row["charge"], hashes)
+    paid = min(resumed.paid_credits, credits.net_paid(tx, row["id"]))
+    return _planned(fixed, resumed.step, tuple(hashes[: resumed.step]), paid)
+
+
+def _planned(
+    fixed: list[dict[str, Any]], first: int, hashes: tuple[str, ...] = (), paid_credits: int = 0
+) -> Planned:
+    plan = bulk.Plan(encoded(fixed), first, len(fixed) - 1, lane_of(fixed, first), hashes)
+    return Planned(plan, fixed[first]["max_attempts"], paid_credits)
+
+
+def less_paid(cost: Cost, planned: Planned | None) -> Cost:
+    """The cost without what an earlier charge has paid: first of the base, which is never refunded in part."""
+    paid = min(planned.paid_credits if planned else 0, cost.credits)
+    return (
+        dataclasses.replace(cost, credits=cost.credits - paid, base=max(0, cost.base - paid))
+        if paid
+        else cost
     )
 
 
@@ -159,14 +211,22 @@ def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) ->
             if each.order is None:
                 raise each.fault or AssertionError
             check_uploads(known.uploads, user, each.order)
-            known.pay(user, cost_of(settings, each.order).credits)
+            planned = _plan_of_row(tx, settings, row)
+            known.pay(user, less_paid(cost_of(settings, each.order), planned).credits)
         except Fault as fault:
             faulty.append((row, fault))
             continue
         turn = known.take_turn(user, row["priority"])
         admissions.append(
             admission_of(
-                settings, row["id"], row["type"], each.order, user=user, turn=turn, charge=row["charge"]
+                settings,
+                row["id"],
+                row["type"],
+                each.order,
+                user=user,
+                turn=turn,
+                charge=row["charge"],
+                planned=planned,
             )
         )
     if admissions:

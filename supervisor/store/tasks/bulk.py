@@ -20,6 +20,7 @@ from supervisor.database.interface.database import PendingResult, Row, Transacti
 from supervisor.schema.tables import OPEN
 from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import decoded, encoded
+from supervisor.store.tasks import steps
 from supervisor.store.tasks.images import note_use
 
 
@@ -34,8 +35,22 @@ class NewRow(NamedTuple):
     run_after: str | None
 
 
+class Plan(NamedTuple):
+    """The steps of a task as they are fixed.  first_step: with which this charge begins.  fixed: as JSON text.
+
+    hashes: of the params of each step before the first one; their results are taken over from earlier charges.
+    """
+
+    fixed: str
+    first_step: int
+    last_step: int
+    lane: str
+    hashes: tuple[str, ...] = ()
+
+
 class Admission(NamedTuple):
-    """The values of a pending task's admission.  work_id: for a new work, if the task has none."""
+    """The values of a pending task's admission.  work_id: for a new work, if the task has none.  plan: None for a type
+    without steps."""
 
     task_id: str
     work_id: str
@@ -47,6 +62,7 @@ class Admission(NamedTuple):
     charge: int
     cost: Cost
     image_ids: tuple[str, ...] = ()
+    plan: Plan | None = None
 
 
 @dataclasses.dataclass
@@ -162,7 +178,7 @@ def admit_and_tell(tx: Transaction, admissions: Sequence[Admission]) -> list[Row
 
 
 def _take_prices(tx: Transaction, admissions: Sequence[Admission]) -> None:
-    """Write the debits, and which uploads the tasks name."""
+    """Write the debits, which uploads the tasks name, and which results of earlier charges they take over."""
     debits = [
         (each.user, each.task_id, each.charge, -each.cost.credits, *each.cost.parts)
         for each in admissions
@@ -177,6 +193,9 @@ def _take_prices(tx: Transaction, admissions: Sequence[Admission]) -> None:
             debits=encoded(debits),
         )
     note_use(tx, [(image, each.task_id) for each in admissions for image in each.image_ids])
+    for each in admissions:
+        if each.plan is not None and each.plan.hashes:
+            steps.take_over(tx, each.task_id, each.charge, each.plan.hashes)
 
 
 def _admission(tx: Transaction, admissions: Sequence[Admission]) -> tuple[str, str]:
@@ -184,14 +203,21 @@ def _admission(tx: Transaction, admissions: Sequence[Admission]) -> tuple[str, s
     # A task that was ordered for a later time is not late before that time.
     soonest = tx.greatest(tx.moment, f"coalesce(run_after, {tx.moment})")
     expires_at = tx.shifted(soonest, "CAST(made.value ->> 5 AS DOUBLE PRECISION)")
+    planned = (
+        f""", steps = {tx.as_json("made.value ->> 6")}, step = coalesce(CAST(made.value ->> 7 AS INTEGER), 0),
+            first_step = coalesce(CAST(made.value ->> 7 AS INTEGER), 0),
+            last_step = coalesce(CAST(made.value ->> 8 AS INTEGER), 0), lane = coalesce(made.value ->> 9, '')"""
+        if any(each.plan is not None for each in admissions)
+        else ""
+    )
     return (
         f"""UPDATE task_queue SET admitted_charge = charge, work_id = coalesce(work_id, made.value ->> 1),
             turn = CAST(made.value ->> 2 AS INTEGER),
             ready = CASE WHEN run_after IS NULL OR run_after <= {tx.moment} THEN 1 ELSE 0 END,
             picture_count = CAST(made.value ->> 3 AS INTEGER), max_attempts = CAST(made.value ->> 4 AS INTEGER),
-            expires_at = {expires_at}, updated_at = {tx.moment}
+            expires_at = {expires_at}, updated_at = {tx.moment}{planned}
         FROM {tx.rows(":admissions")} AS made WHERE task_queue.id = made.value ->> 0""",
-        encoded([each[:6] for each in admissions]),
+        encoded([(*each[:6], *(each.plan or ())[:4]) for each in admissions]),
     )
 
 

@@ -6,7 +6,7 @@ cancelled or claimed again since, and the late worker must not store its result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from supervisor.core.claim import Claim
@@ -18,17 +18,19 @@ from supervisor.store.counters import counters
 from supervisor.store.remote import remote_cancels
 from supervisor.store.sql.row_isolation import apart
 from supervisor.store.sql.rows import decoded, encoded
-from supervisor.store.tasks import history, images
-from supervisor.store.tasks.ending import count_end, end_task, ran
+from supervisor.store.tasks import history, images, steps
+from supervisor.store.tasks.ending import count_end, count_step, end_task, name_of_step, ran
+from supervisor.store.tasks.steps import Finished
 
 _HELD = f"id = :task_id AND lease = :lease AND {HELD}"
 # The same for many rows; {} names id and lease.  `status || ''` makes the planner find them by their ids, one by one,
 # and not among all held rows.
 _HELD_BY = """task_queue.id = {0}.value ->> 0 AND lease = CAST({0}.value ->> 1 AS INTEGER) AND worker_id IS NOT NULL
     AND status || '' IN ('processing','ai_processing')"""
-_PUT_BACK = (
-    """worker_id = NULL, deadline_at = NULL, processing_started_at = NULL, progress = 0, stage = 'queued'"""
-)
+# The progress of a type with steps never falls.
+_PUT_BACK = """worker_id = NULL, deadline_at = NULL, processing_started_at = NULL,
+    progress = CASE WHEN steps IS NULL THEN 0 ELSE progress END,
+    stage = CASE WHEN steps IS NULL THEN '' ELSE (steps -> step ->> 'name') || ': ' END || 'queued'"""
 
 
 class Wanted(NamedTuple):
@@ -103,7 +105,8 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
                 {tx.for_update_of_free("task_queue")}),
             payers AS MATERIALIZED (SELECT user_openid FROM account WHERE user_openid IN (SELECT user_openid FROM free)
                 {tx.for_update_of_free("account")})
-        UPDATE task_queue SET status = 'processing', stage = 'starting', progress = 0, ready = 0,
+        UPDATE task_queue SET status = 'processing', ready = 0,
+            stage = CASE WHEN steps IS NULL THEN 'starting' ELSE (steps -> step ->> 'name') || ': starting' END,
             lease = lease + 1, attempt = attempt + 1, worker_id = wanted.value ->> 1,
             processing_started_at = {tx.moment}, updated_at = {tx.moment},
             deadline_at = {tx.shifted(tx.moment, "CAST(wanted.value ->> 2 AS DOUBLE PRECISION)")}
@@ -128,7 +131,7 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
 def told(tx: Transaction) -> str:
     """SQL for the columns that an attempt needs of its task."""
     return f"""task_queue.id, worker_id, lease, attempt, charge, task_queue.type, user_openid,
-        CAST(params AS TEXT) AS params, picture_count, failures, deaths, max_attempts,
+        CAST(params AS TEXT) AS params, picture_count, failures, deaths, max_attempts, step, last_step, lane,
         {images.keys(tx)} AS image_keys"""
 
 
@@ -144,11 +147,11 @@ def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
 
 
 def begin_late(
-    tx: Transaction, worker_id: str, found: Sequence[tuple[str, int]], limits: Mapping[str, float]
+    tx: Transaction, worker_id: str, found: Sequence[tuple[str, int]], limit_of: Callable[[str, str], float]
 ) -> list[Claim]:
     """Begin claims for this worker whose messages were lost, and record that; the claims that it still holds.
 
-    found: (task id, lease).  limits: {type: seconds from the beginning to the deadline}.
+    found: (task id, lease).  limit_of: a type and the lane of a step -> seconds from the beginning to the deadline.
     """
     rows = tx.all(
         f"""SELECT {told(tx)} FROM task_queue JOIN {tx.rows(":found")} AS found
@@ -158,7 +161,7 @@ def begin_late(
         found=encoded(found), worker_id=worker_id,
     )  # fmt: skip
     claims = [claim_of(row) for row in rows]
-    mark_begun(tx, [Begun(each.task_id, each.lease, 0.0, limits[each.type]) for each in claims])
+    mark_begun(tx, [Begun(each.task_id, each.lease, 0.0, limit_of(each.type, each.lane)) for each in claims])
     return claims
 
 
@@ -242,7 +245,7 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
             outputs = {tx.as_json("made.value ->> 5")}, deadline_at = NULL, next_poll_at = NULL,
             finished_at = {tx.moment}, updated_at = {tx.moment}
         FROM {tx.rows(":made")} AS made WHERE {_HELD_BY.format("made")}
-        RETURNING task_queue.id, type, charge, {ran(tx)}""",
+        RETURNING task_queue.id, type, charge, {ran(tx)}, {name_of_step()}""",
         made=encoded(
             [
                 (each.task_id, each.lease, _stage_of(each), each.images, each.missing, each.outputs)
@@ -262,6 +265,57 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
 def _stage_of(made: Made) -> str:
     count = len(made.images)
     return f"done, {count} of {count + made.missing} pictures" if made.missing else "done"
+
+
+class Advance(NamedTuple):
+    """The end of a held attempt whose step is not the last.  progress: of the task; the others: of the next step."""
+
+    task_id: str
+    lease: int
+    finished: Finished
+    progress: int
+    lane: str
+    max_attempts: int
+    stage: str
+
+
+def advance_all(tx: Transaction, advances: Sequence[Advance]) -> list[LeaseLost | None]:
+    """Store the results of finished steps and make the next ones due; LeaseLost for those that are not held any more.
+
+    Remote jobs that still run for a finished step are cancelled, because no later step waits for them.
+    """
+    rows = tx.all(
+        f"""SELECT task_queue.id, task_queue.type, charge, {ran(tx)} FROM task_queue
+                JOIN {tx.rows(":held")} AS held ON {_HELD_BY.format("held")}
+                    AND step = CAST(held.value ->> 2 AS INTEGER)
+            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+        held=encoded([(each.task_id, each.lease, each.finished.step) for each in advances]),
+    )
+    held = {row["id"]: row for row in rows}
+    done = [each for each in advances if each.task_id in held]
+    if done:
+        steps.add(tx, [each.finished for each in done])
+        tx.send(
+            f"""UPDATE task_queue SET status = 'pending', ready = 1, run_after = NULL, step = step + 1,
+                failures = 0, deaths = 0, kept = kept + CAST(next.value ->> 2 AS INTEGER),
+                progress = {tx.greatest("progress", "CAST(next.value ->> 3 AS INTEGER)")},
+                lane = next.value ->> 4, max_attempts = CAST(next.value ->> 5 AS INTEGER), stage = next.value ->> 6,
+                worker_id = NULL, deadline_at = NULL, processing_started_at = NULL, next_poll_at = NULL,
+                updated_at = {tx.moment}
+            FROM {tx.rows(":next")} AS next WHERE {_HELD_BY.format("next")}""",
+            next=encoded(
+                [
+                    (each.task_id, each.lease, each.finished.kept_credits, min(each.progress, 99), *each[4:])
+                    for each in done
+                ]
+            ),
+        )
+        remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
+    added = counters.Tally()
+    for each in done:
+        count_step(added, held[each.task_id], each.finished.name, "completed")
+    added.store(tx)
+    return [None if each.task_id in held else LeaseLost(each.task_id, each.lease) for each in advances]
 
 
 def fail(
@@ -380,4 +434,7 @@ def claim_of(row: Row) -> Claim:
         budget=Budget(row["failures"], row["deaths"], row["max_attempts"]),
         wait_seconds=row.get("waited", 0.0),
         is_whole=row["params"] is not None,
+        step=row.get("step", 0),  # an older dispatcher, while a new version is rolled out, knows no steps
+        last_step=row.get("last_step", 0),
+        lane=row.get("lane", ""),
     )

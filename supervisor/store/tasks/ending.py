@@ -31,7 +31,7 @@ def end_task(
         f"""UPDATE task_queue SET status = '{outcome}', stage = '{outcome}', error = :error,
             work_id = coalesce(work_id, :new_work_id), failures = failures + :one_failure, deaths = deaths + :one_death,
             deadline_at = NULL, next_poll_at = NULL, finished_at = {tx.now}, updated_at = {tx.now}
-        WHERE {where} RETURNING id, type, charge, {ran(tx)}""",
+        WHERE {where} RETURNING id, type, charge, {ran(tx)}, {name_of_step()}""",
         error=None if error is None else encoded({"code": error[0], "message": error[1]}),
         new_work_id=new_ulid(), one_failure=int(counts == "failures"), one_death=int(counts == "deaths"), **named,
     )  # fmt: skip
@@ -48,6 +48,19 @@ def count_end(added: counters.Tally, row: Row, outcome: str) -> None:
     added.count("darkroom_tasks_finished_total", type=row["type"], outcome=outcome)
     if row["ran"] is not None:
         added.observe("darkroom_task_run_seconds", row["ran"], type=row["type"], outcome=outcome)
+        if row["step_name"]:
+            count_step(added, row, row["step_name"], outcome)
+
+
+def count_step(added: counters.Tally, row: Row, name: str, outcome: str) -> None:
+    """Count a step that is over, and how long its last attempt ran.  row: `type`, and `ran` as `ran` says."""
+    if row["ran"] is not None:
+        added.observe("darkroom_step_run_seconds", row["ran"], type=row["type"], step=name, outcome=outcome)
+
+
+def name_of_step() -> str:
+    """SQL for the name of the step that a row is at; NULL for a type without steps."""
+    return "CASE WHEN steps IS NOT NULL THEN steps -> step ->> 'name' END AS step_name"
 
 
 def ran(tx: Transaction) -> str:

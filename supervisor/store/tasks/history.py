@@ -29,8 +29,8 @@ def note_failure(
     """Record why an attempt failed; nothing if its lease is lost.  detail: the service's whole answer, for
     operators."""
     tx.execute(
-        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at)
-            SELECT id, 'attempt_failed', attempt, lease, worker_id, :error, {tx.now} FROM task_queue
+        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, error, at, step)
+            SELECT id, 'attempt_failed', attempt, lease, worker_id, :error, {tx.now}, step FROM task_queue
             WHERE id = :task_id AND lease = :lease AND {HELD}""",
         error=encoded(_error(code, message, detail)), task_id=task_id, lease=lease,
     )  # fmt: skip
@@ -49,8 +49,8 @@ def note_postponed(
     The trigger of the step that follows finds this row and writes none of its own.
     """
     tx.execute(
-        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at)
-            SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds(":seconds")}, :error, {tx.now}
+        f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at, step)
+            SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds(":seconds")}, :error, {tx.now}, step
             FROM task_queue
             WHERE id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status = 'processing'""",
         seconds=in_seconds, error=encoded(_error(code, message[:MOST_MESSAGE_CHARACTERS], detail)),

@@ -6,7 +6,7 @@ take, so if the worker is lost, the poll is simply due again; the late worker ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from supervisor.core.errors import LeaseLost
@@ -20,7 +20,6 @@ from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Wanted
 
 POLLS_PER_WORKER = 200  # at once
-POLL_SECONDS = 300.0  # for a type that no setting names any more
 # For an expired task: a sweep must come in between, and it gives no verdict while a poll is under way.
 PAUSE_FOR_THE_SWEEP_SECONDS = 90.0
 # If no answer comes, so many polls over so much time are enough.
@@ -31,7 +30,8 @@ _HELD = "id = :task_id AND lease = :lease AND worker_id IS NOT NULL"
 # again.
 _UNREAD = """EXISTS (SELECT 1 FROM remote_report JOIN remote_job ON remote_job.reference = remote_report.reference
     WHERE remote_report.task_id = task_queue.id AND remote_report.charge = task_queue.charge
-    AND remote_report.read_at IS NULL AND remote_report.id > :newest_report AND remote_job.state = 'waiting')"""
+    AND remote_report.read_at IS NULL AND remote_report.id > :newest_report AND remote_job.state = 'waiting'
+    AND remote_job.step = task_queue.step)"""
 
 
 class Undelivered(NamedTuple):
@@ -48,7 +48,9 @@ def hand_off(
     """Hand the task off, because the service has accepted the job.  Raises LeaseLost."""
     lock(tx, task_id)
     touched = tx.run(
-        f"""UPDATE task_queue SET status = 'ai_processing', stage = 'waiting for the service', worker_id = NULL,
+        f"""UPDATE task_queue SET status = 'ai_processing', worker_id = NULL,
+            stage = CASE WHEN steps IS NULL THEN '' ELSE (steps -> step ->> 'name') || ': ' END
+                || 'waiting for the service',
             deadline_at = NULL,
             next_poll_at = CASE WHEN {_UNREAD} THEN {tx.now} ELSE {tx.in_seconds(":poll_seconds")} END,
             remote_deadline_at = {tx.in_seconds(":limit_seconds")}, asked_at = NULL, asked_since = NULL, questions = 0,
@@ -75,13 +77,13 @@ def room_for_polls(tx: Transaction, shunned: Collection[str] = ()) -> list[Room]
 def claim_due_polls(
     tx: Transaction,
     rooms: Sequence[Room],
-    again_in_seconds: Mapping[str, float],
+    again_in_seconds: Callable[[str, str], float],
     aside: Aside | None = None,
 ) -> list[Row]:
     """Claim the remote jobs whose poll is due, for the workers with the most free places; rows for `claim_of`.
 
-    rooms: `room_for_polls`.  again_in_seconds: {type: how long a poll of its tasks may take}; a lost poll needs no
-    other rescue than the next poll time.  aside: collects the rows that the database refuses.
+    rooms: `room_for_polls`.  again_in_seconds: a type and the lane of a step -> how long a poll may take; a lost poll
+    needs no other rescue than the next poll time.  aside: collects the rows that the database refuses.
     """
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
@@ -91,13 +93,14 @@ def claim_due_polls(
         is_taken = tx.is_one_of("type", ":types")
         types = {"types": encoded(sorted(frozenset[str]().union(*restricted)))}
     due = tx.all(
-        f"""SELECT id, type FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others}
-            AND {is_taken} ORDER BY next_poll_at LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        f"""SELECT id, type, lane FROM task_queue
+            WHERE status = 'ai_processing' AND next_poll_at <= {tx.now} AND {others} AND {is_taken}
+            ORDER BY next_poll_at LIMIT :most{tx.for_update_of_free("task_queue")}""",
         **left_alone, **types, most=sum(room.slots for room in rooms),
     )  # fmt: skip
     placement = Placement(rooms, {})
     wanted = {
-        row["id"]: Wanted(row["id"], worker_id, again_in_seconds.get(row["type"], POLL_SECONDS))
+        row["id"]: Wanted(row["id"], worker_id, again_in_seconds(row["type"], row["lane"]))
         for row in due
         if (worker_id := placement.place(row["type"])) is not None
     }

@@ -31,6 +31,7 @@ _ADD = Built(
         "height",
         "thumbnail",
         "about",
+        "step",
     ).on_conflict_ignore()
 )
 _KEYS = Built(_FILE.select(_FILE.key, _FILE.thumbnail).where(_FILE.task_id.in_(each_of("ids"))))
@@ -104,14 +105,16 @@ def together(files: Iterable[ResultFile]) -> Found:
     )
 
 
-def add(tx: Transaction, task_id: str, charge: int, params_hash: str, file: ResultFile) -> None:
+def add(
+    tx: Transaction, task_id: str, charge: int, params_hash: str, file: ResultFile, *, step: int = 0
+) -> None:
     """Record a picture that is durable already; the first row for a number wins."""
     tx.execute(
         _ADD,
         task_id=task_id, charge=charge, params_hash=params_hash, n=file.n, key=file.key, sha256=file.sha256,
         width=file.width, height=file.height,
         thumbnail=None if file.thumbnail is None else encoded(file.thumbnail),
-        about=None if file.about is None else encoded(file.about),
+        about=None if file.about is None else encoded(file.about), step=step,
     )  # fmt: skip
 
 
@@ -121,15 +124,17 @@ def keys(tx: Transaction, ids: str) -> list[str]:
 
 
 def usable_keys(tx: Transaction, ids: str) -> list[str]:
-    """Those of these tasks' files that may still be used: by the charge that paid for them, if it can still
-    complete."""
+    """Those of these tasks' files that may still be used: by the charge that paid for them, if it can still complete,
+    or by a retry that goes on after the steps that have made them."""
     return _keys(
         tx.all(
             f"""SELECT result_file.key, thumbnail FROM result_file
                 JOIN task_queue ON task_queue.id = result_file.task_id
                 JOIN works ON works.task_id = result_file.task_id
-                WHERE {tx.is_one_of("result_file.task_id", ":ids")} AND result_file.charge = task_queue.charge
-                  AND task_queue.status NOT IN ('failed','cancelled')""",
+                WHERE {tx.is_one_of("result_file.task_id", ":ids")}
+                  AND (result_file.charge = task_queue.charge AND task_queue.status NOT IN ('failed','cancelled')
+                    OR EXISTS (SELECT 1 FROM task_step WHERE task_step.task_id = result_file.task_id
+                        AND task_step.step = result_file.step AND task_step.params_hash = result_file.params_hash))""",
             ids=ids,
         )
     )

@@ -173,7 +173,13 @@ class _Desk:
         return _Accepted(
             new,
             admission.admission_of(
-                self._settings, new.task_id or new_ulid(), new.type, checked, user=user, turn=turn
+                self._settings,
+                new.task_id or new_ulid(),
+                new.type,
+                checked,
+                user=user,
+                turn=turn,
+                planned=admission.plan_of(self._settings, new.type),
             ),
         )
 

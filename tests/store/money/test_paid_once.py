@@ -185,9 +185,9 @@ def test_a_charge_reads_its_own_jobs_and_reports_alone(
     second, new = ordered_anew(store, first)
     assert store.write(lambda tx: remote_reports.store(tx, new.reference, {}, b"{}"))
     for claim, evidence in ((first, old), (second, new)):
-        jobs = store.database.read(lambda tx, claim=claim: remote_jobs.waiting(tx, [claim.of_charge]))
+        jobs = store.database.read(lambda tx, claim=claim: remote_jobs.waiting(tx, [claim.of_step]))
         assert [job.reference for job in jobs] == [evidence.reference]
-        unread = store.database.read(lambda tx, claim=claim: remote_reports.unread(tx, [claim.of_charge]))
+        unread = store.database.read(lambda tx, claim=claim: remote_reports.unread(tx, [claim.of_step]))
         assert list(unread) == [evidence.reference]
 
 
@@ -360,7 +360,7 @@ async def test_a_stray_is_not_given_back_while_its_hand_in_is_under_way(
         while store.task(claim.task_id)["status"] == "processing":
             await worker.beat()
     again = claimed_again(store, claim)
-    (waiting,) = store.database.read(lambda tx: remote_jobs.waiting(tx, [again.of_charge]))
+    (waiting,) = store.database.read(lambda tx: remote_jobs.waiting(tx, [again.of_step]))
     assert waiting.remote_id == f"job-of-{request.reference}"
 
 

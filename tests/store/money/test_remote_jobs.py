@@ -55,7 +55,7 @@ def kill_worker_and_rescue(store: Store, may_bill_twice: frozenset[str]) -> list
 def test_a_request_is_written_down_under_its_lease_with_a_unique_reference(store, claimed_task):
     claim = claimed_task()
     first, second = begin(store, claim), begin(store, claim, part=1)
-    assert first.reference == f"{claim.task_id}.1.{claim.lease}.0" != second.reference
+    assert first.reference == f"{claim.task_id}.1.{claim.lease}.0.0" != second.reference
     found = row(store, first)
     assert (found["task_id"], found["charge"], found["lease"]) == (claim.task_id, 1, claim.lease)
     assert (found["provider"], found["state"], found["remote_id"]) == ("ai", "submitting", None)
@@ -91,7 +91,7 @@ def test_no_way_back_to_pending_sends_an_unanswered_request_again(store, claimed
     again = claimed_again(store, claim)
     with pytest.raises(MayBeBilledAlready):
         begin(store, again, CAREFUL)
-    assert begin(store, again, EASY).reference.endswith(f".{again.lease}.0")
+    assert begin(store, again, EASY).reference.endswith(f".{again.lease}.0.0")
 
 
 @pytest.mark.parametrize(

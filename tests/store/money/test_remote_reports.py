@@ -50,7 +50,7 @@ def report(store: Store, reference: str, body: bytes = BODY) -> bool:
 
 def unread(store: Store, evidence: Evidence) -> list[StoredReport]:
     def read(tx: Transaction) -> list[StoredReport | None]:
-        ids = remote_reports.unread(tx, [(evidence.reference.split(".")[0], 1)])[evidence.reference]
+        ids = remote_reports.unread(tx, [(evidence.reference.split(".")[0], 1, 0)])[evidence.reference]
         return [remote_reports.get(tx, each) for each in ids]
 
     return [each for each in store.database.read(read) if each is not None]
@@ -104,7 +104,7 @@ def test_a_report_makes_the_poll_due_now_and_is_read_once(store, waiting_job):
     store.write(lambda tx: remote_reports.mark_read(tx, [found.id]))
     store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, poll.lease, 60))
     assert due(store) == []
-    assert store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge])) == {}
+    assert store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_step])) == {}
 
 
 def test_a_report_that_comes_before_the_hand_off_is_looked_at_right_after_it(store, claimed_task):
@@ -134,7 +134,7 @@ def test_a_report_that_could_not_be_followed_up_waits_for_the_next_poll(store, w
     newest = store.value("SELECT max(id) FROM remote_report")
     store.write(lambda tx: remote_wait.not_yet(tx, claim.task_id, poll.lease, 60, newest_report=newest))
     assert due(store) == []
-    assert len(store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_charge]))) == 1
+    assert len(store.database.read(lambda tx: remote_reports.unread(tx, [claim.of_step]))) == 1
 
 
 def test_a_report_on_a_part_that_is_over_makes_nothing_due_while_another_part_is_at_work(
@@ -195,7 +195,7 @@ def test_a_report_proves_that_the_service_has_the_job(store, claimed_task, known
     )
     assert rescued.action == "released"  # and not an unknown outcome
     assert accept(store, evidence)  # the id may still come
-    (job,) = store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_charge]))
+    (job,) = store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_step]))
     assert (job.remote_id, job.details, job.pictures) == ("r-1", {"at": "there"}, (0,))
 
 
@@ -306,7 +306,7 @@ def test_an_id_that_comes_when_its_lease_is_lost_is_resumed_and_not_cancelled(st
     store.write(lambda tx: claims.release(tx, claim.task_id, claim.lease))
     assert accept(store, evidence)
     assert store.write(lambda tx: remote_cancels.due_cancels(tx).get()) == []
-    assert len(store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_charge]))) == 1
+    assert len(store.database.read(lambda tx: remote_jobs.waiting(tx, [claim.of_step]))) == 1
 
 
 def test_a_cancel_is_sent_round_less_and_less_often_until_it_is_settled(store, waiting_job, clock: Clock):

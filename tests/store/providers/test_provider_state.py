@@ -177,7 +177,7 @@ def test_a_fallback_keeps_its_type_in_the_pick_while_the_first_is_down(shop):
     ends(store, Sign.DOWN)
     assert picked(store) == 5
     ends(store, Sign.DOWN, name="second")
-    assert store.database.read(lambda tx: providers.rooms(tx, store.settings).get()) == {"own": 0}
+    assert store.database.read(lambda tx: providers.rooms(tx, store.settings).get()("own", "")) == 0
 
 
 def test_a_provider_that_a_task_may_name_keeps_its_type_in_the_pick(shop):

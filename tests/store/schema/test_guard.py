@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config.settings import Settings
 from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, Event, Rule, Status
 from supervisor.store.operators import operator_actions
 from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import claims
-from tests.conftest import Store
-from tests.support.databases import REFUSED, SQLITE, UPDATES, Plain
+from tests.conftest import Store, claim_now
+from tests.support.databases import REFUSED, SQLITE, UPDATES, Plain, fresh_settings, is_postgres
 from tests.support.models.lifecycle_model import IllegalStep, TaskState, step, steps_between
+from tests.support.models.stepped import advance_now, portrait
+from tests.support.servers.postgres_databases import give_back
 
 TIME = "2026-11-05T08:00:00.000Z"
-STANDS = [*Status, "admitted", "polled"]
+STANDS = [*Status, "admitted", "polled", "at its first step", "at its second step"]
 RISES = (frozenset(), frozenset({"failures"}), frozenset({"deaths"}), frozenset({"failures", "deaths"}))
 
 # What a status asks of the columns beside the counted ones, in each way that a step might set them.
@@ -26,6 +30,7 @@ DRESS: dict[Status, list[dict[str, Any]]] = {
     Status.PENDING: [
         {"worker_id": None, "deadline_at": None, "progress": 0, "work_id": "w-new"},
         {"worker_id": None, "deadline_at": None, "progress": 0},
+        {"worker_id": None, "deadline_at": None},
     ],
     Status.PROCESSING: [
         {"worker_id": "worker-1", "deadline_at": TIME, "progress": 0},
@@ -51,9 +56,12 @@ def stands(
     completed_task: Callable[..., str],
     failed_task: Callable[..., str],
     cancelled_task: Callable[..., str],
+    second_step: Callable[..., str],
 ) -> dict[str, str]:
     """A task in every status, and in both kinds of pending and of ai_processing; {where it stands: its id}."""
     return {
+        "at its first step": claimed_task("i", type_="portrait").task_id,
+        "at its second step": second_step("j"),
         Status.PROCESSING: claimed_task("a").task_id,
         Status.AI_PROCESSING: handed_off_task("b", poll_in_seconds=900),
         "polled": polled_task("c")[0],
@@ -63,6 +71,28 @@ def stands(
         "admitted": admitted_task("g"),
         Status.PENDING: pending_task("h"),
     }
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_kind: str) -> Iterator[Settings]:
+    """With a type that has two steps."""
+    steps = portrait()["steps"][:2]
+    chosen = fresh_settings(tmp_path, kind=database_kind, tasks={"portrait": {"steps": steps}})
+    yield chosen
+    if is_postgres(chosen):
+        give_back(chosen.database_url)
+
+
+@pytest.fixture
+def second_step(store: Store, claimed_task: Callable[..., Any]) -> Callable[..., str]:
+    """At the last step of two, in a worker's hands; its id."""
+
+    def make(user: str) -> str:
+        claim = claimed_task(user, type_="portrait")
+        store.write(lambda tx: advance_now(tx, claim.task_id, claim.lease))
+        return store.write(lambda tx: claim_now(tx, claim.task_id, "worker-1")).task_id
+
+    return make
 
 
 @contextlib.contextmanager
@@ -75,7 +105,8 @@ def _undone(producer: Plain) -> Iterator[None]:
 
 
 def _state(row: dict[str, Any]) -> TaskState:
-    return TaskState(status=Status(row["status"]), **{column: row[column] for column in COUNTED})
+    steps = {column: row[column] for column in ("first_step", "last_step")}
+    return TaskState(status=Status(row["status"]), **steps, **{column: row[column] for column in COUNTED})
 
 
 def _accepts(producer: Plain, task_id: str, columns: dict[str, Any], verb: str = "UPDATE") -> bool:
@@ -92,11 +123,11 @@ def _accepts(producer: Plain, task_id: str, columns: dict[str, Any], verb: str =
 def _outcomes(task: TaskState, target: Status, *, is_held: bool) -> set[tuple[int, ...]]:
     """The counted columns after every step that the lifecycle has between the two.
 
-    is_held: by a worker; only a poller knows that its service has forgotten the job.
+    is_held: by a worker; only a poller knows that its service has forgotten the job, or that its step is finished.
     """
     found = set()
     for arrow in steps_between(task.status, target):
-        if arrow.event is Event.ORDER_AGAIN and not is_held:
+        if arrow.event in (Event.ORDER_AGAIN, Event.ADVANCE) and not is_held:
             continue
         for rising in RISES:
             with contextlib.suppress(IllegalStep):
@@ -119,6 +150,7 @@ def test_the_guard_agrees_with_the_lifecycle_about_every_pair_of_statuses(
             "lease": (-1, 0, 1, 2),
             "attempt": (-1, 0, 1),
             "charge": (0, 1),
+            "step": (0, 1),
             "admitted_charge": {0, task.charge - task.admitted_charge},
             "failures": {0, 1, -task.failures},
             "deaths": (0, 1),
@@ -134,6 +166,30 @@ def test_the_guard_agrees_with_the_lifecycle_about_every_pair_of_statuses(
                 if "work_id" not in dress or row["work_id"] is None
             )
             assert passed == (tuple(counted.values()) in legal), (stand, target, counted)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": "[]"},
+        {"steps": None},
+        {"first_step": 1},
+        {"last_step": 5},
+        {"lane": ""},
+        {"kept": 1},
+        {"kept": -1},
+    ],
+)
+def test_the_steps_of_a_task_are_fixed_at_its_admission(
+    change: dict[str, Any], stands: dict[str, str], producer: Plain
+) -> None:
+    for stand in ("at its first step", "at its second step"):
+        ((column, value),) = change.items()
+        with (
+            _undone(producer),
+            pytest.raises(REFUSED, match="the steps of a task are fixed when it is admitted"),
+        ):
+            producer.execute(f"UPDATE task_queue SET {column} = ? WHERE id = ?", (value, stands[stand]))
 
 
 def test_every_pair_without_an_arrow_is_refused_with_a_sentence(

@@ -21,7 +21,8 @@ class IllegalStep(Exception):
 class TaskState:
     """The counted columns of a task and what its current charge has paid.
 
-    taken: credits debited for the current charge and not refunded (>= 0).
+    taken: credits debited for the current charge and not refunded (>= 0).  first_step, last_step: of this charge.
+    kept: what a refund leaves out.  paid_before: by earlier charges.  finished: steps with results, of any charge.
     """
 
     status: Status = Status.PENDING
@@ -29,9 +30,15 @@ class TaskState:
     attempt: int = 0
     charge: int = 1
     admitted_charge: int = 0
+    step: int = 0
+    first_step: int = 0
+    last_step: int = 0
     failures: int = 0
     deaths: int = 0
     taken: int = 0
+    kept: int = 0
+    paid_before: int = 0
+    finished: int = 0
 
 
 def transition(status: Status, event: Event) -> Transition:
@@ -47,21 +54,34 @@ def step(task: TaskState, event: Event, *, price: int = 0, rising: frozenset[str
 
     price: credits a debit takes.  rising: which MAY_RISE columns rise in this step.
     Raises IllegalStep and changes nothing where the table has no arrow. So it does for a claim of a task whose current
-    charge was not admitted, and for a second admission of the same charge.
+    charge was not admitted, for a second admission of the same charge, for an advance of the last step, and for a
+    completion of another.
     """
     arrow = transition(task.status, event)
     admitted = task.admitted_charge == task.charge
     if (event is Event.CLAIM and not admitted) or (event is Event.ADMIT and admitted):
         raise IllegalStep(task.status, event)
+    is_last = task.step == task.last_step
+    if (event is Event.ADVANCE and is_last) or (event is Event.COMPLETE and not is_last):
+        raise IllegalStep(task.status, event)
     values: dict[str, int] = {}
     for column in COUNTED:
         old: int = getattr(task, column)
-        values[column] = _applied(arrow.rule(column), old, charge=task.charge, rises=column in rising)
-    taken = {Money.NONE: task.taken, Money.DEBIT: task.taken + price, Money.REFUND: 0}[arrow.money]
-    return dataclasses.replace(task, status=arrow.target, taken=taken, **values)
+        values[column] = _applied(arrow.rule(column), old, task, rises=column in rising)
+    taken = {
+        Money.NONE: task.taken,
+        Money.DEBIT: task.taken + price,
+        Money.REFUND: min(task.taken, task.kept),
+    }[arrow.money]
+    after = dataclasses.replace(task, status=arrow.target, taken=taken, **values)
+    if event is Event.RESUBMIT:
+        return dataclasses.replace(
+            after, taken=0, kept=0, first_step=0, paid_before=task.paid_before + task.taken
+        )
+    return after
 
 
-def _applied(rule: Rule, old: int, *, charge: int, rises: bool) -> int:
+def _applied(rule: Rule, old: int, task: TaskState, *, rises: bool) -> int:
     """A counted column's new value under a rule."""
     match rule:
         case Rule.SAME:
@@ -73,7 +93,9 @@ def _applied(rule: Rule, old: int, *, charge: int, rises: bool) -> int:
         case Rule.ZERO:
             return 0
         case Rule.TO_CHARGE:
-            return charge
+            return task.charge
+        case Rule.TO_FIRST:
+            return task.first_step
 
 
 def steps_between(source: Status, target: Status) -> tuple[Transition, ...]:

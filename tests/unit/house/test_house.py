@@ -109,8 +109,8 @@ FOLDERS = {
         cli cli/doctor cli/shown kubernetes services pictures store/operators processes store/feed store/recovery broker
         store/queue store/retention schema/migrations store/tasks schema/copy store/remote store/webhooks telemetry
         store/limits schema database schema/postgres webhooks database/postgres schema/sqlite security database/sqlite
-        health net objects schema/shared store/ledger store/counters store/sql database/interface doors remote
-        selection core media store .
+        health net objects schema/shared store/ledger store/counters store/sql database/interface doors steps
+        remote selection core media store .
     """,
     "actors": """
         . entry dispatcher remote_jobs webhooks attempts worker broker registry providers/openai

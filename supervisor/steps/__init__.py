@@ -1,0 +1,1 @@
+"""Types with steps: the order of each step, and the lane in which a task waits for it."""

@@ -1,0 +1,1 @@
+"""Types with steps: they advance, are paid, die and go on."""

@@ -1,0 +1,277 @@
+"""Tasks with steps, made by the product's own attempts and polls: each step is paid once, and is never made again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.providers.base import ContentRejected, Transient
+from config.settings import Settings
+from config.steps import Step
+from tests.conftest import Clock, Store
+from tests.support.databases import fresh_settings, is_postgres
+from tests.support.models.step_house import Asked, Fate, StepHouse
+from tests.support.servers.postgres_databases import give_back
+
+STEPS: list[dict[str, Any]] = [
+    {"name": "cut_out", "provider": "local", "kept_credits": 2},
+    {
+        "name": "paint",
+        "provider": "remote",
+        "kept_credits": 3,
+        "weight": 5,
+        "prompt": "${params.prompt}, studio light",
+    },
+    {"name": "enlarge", "provider": "other", "for_each": "${steps.paint.images}"},
+]
+PRICE = 10  # of a picture
+COMMITS = 24  # more than a task of these three steps has
+
+
+def settings_with(folder: Path, kind: str, **type_: Any) -> Settings:
+    providers = {
+        name: {"kind": "http", "may_bill_twice": False} for name in ("local", "remote", "other", "spare")
+    }
+    given = {"steps": STEPS, "cost_credits": PRICE, **type_}
+    return fresh_settings(
+        folder, kind=kind, providers=providers, tasks={"portrait": given}, credits={"signup_grant": 1000}
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_kind: str) -> Iterator[Settings]:
+    chosen = settings_with(tmp_path, database_kind)
+    yield chosen
+    if is_postgres(chosen):
+        give_back(chosen.database_url)
+
+
+@pytest.fixture
+def opened(store: Store, clock: Clock, settings: Settings) -> Callable[..., StepHouse]:
+    store.database.write_now(lambda tx: tx.execute("UPDATE rule SET signup_grant = 1000"))
+
+    def make(fate: Fate = lambda asked: None, **type_: Any) -> StepHouse:
+        house = StepHouse(store, clock, settings, fate)
+        house.change(**type_)
+        return house
+
+    return make
+
+
+def steps_of(store: Store, task_id: str) -> list[tuple[int, int, int]]:
+    """(charge, step, resumed) of the finished steps."""
+    rows = store.all(
+        "SELECT charge, step, resumed FROM task_step WHERE task_id = ? ORDER BY charge, step", task_id
+    )
+    return [(row["charge"], row["step"], row["resumed"]) for row in rows]
+
+
+def events_of(store: Store, task_id: str) -> list[tuple[str, int]]:
+    rows = store.all("SELECT event, step FROM task_event WHERE task_id = ? ORDER BY id", task_id)
+    return [(row["event"], row["step"]) for row in rows]
+
+
+def feed_of(store: Store) -> list[int]:
+    return [row["seq"] for row in store.all("SELECT seq FROM work_change ORDER BY user_openid, seq")]
+
+
+def refuses(*pictures: tuple[int, int], error: Exception | None = None) -> Fate:
+    """A service that refuses these: (step, picture)."""
+
+    def fate(asked: Asked) -> Exception | None:
+        return (error or ContentRejected("No.")) if (asked.step, asked.pictures[0]) in pictures else None
+
+    return fate
+
+
+async def test_a_step_works_on_what_the_step_before_has_made(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened()
+    task_id = house.order("portrait", count=2, prompt="a cat")
+    await house.live(task_id)
+    assert [(each.step, each.pictures[0]) for each in house.asked] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1)]
+    cut_out, *paintings, first, second = house.asked
+    assert cut_out.inputs == ("the photo",)
+    assert all(each.inputs[0].split(".")[3] == "0" for each in paintings)
+    assert [each.params["prompt"] for each in house.asked] == [
+        "a cat",
+        *["a cat, studio light"] * 2,
+        "a cat",
+        "a cat",
+    ]
+    assert [each.inputs[0].split()[1] for each in (first, second)] == ["0", "1"]
+    row = store.task(task_id)
+    assert (row["status"], row["step"], row["progress"], row["charge"]) == ("completed", 2, 100, 1)
+    assert len(json.loads(row["images"]) if isinstance(row["images"], str) else row["images"]) == 2
+    assert store.entries(task_id) == [(1, "debit", -2 * PRICE)]
+    assert events_of(store, task_id) == [
+        ("submitted", 0), ("admitted", 0), ("claimed", 0), ("advanced", 1), ("claimed", 1), ("handed_off", 1),
+        ("advanced", 2), ("claimed", 2), ("completed", 2),
+    ]  # fmt: skip
+    assert feed_of(store) == list(range(1, len(feed_of(store)) + 1))
+
+
+async def test_the_progress_of_a_task_with_steps_never_falls_and_names_its_step(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened()
+    task_id = house.order("portrait", prompt="a cat")
+    await house.live(task_id)
+    told = [
+        json.loads(row["doc"]) if isinstance(row["doc"], str) else row["doc"]
+        for row in store.all("SELECT doc FROM work_change ORDER BY seq")
+    ]
+    progress = [each["progress"] for each in told]
+    assert progress == sorted(progress) and {0, 14, 85, 100} <= set(progress)
+    stages = [each["stage"] for each in told]
+    assert [each.partition(":")[0] for each in stages if ":" in each] == sorted(
+        (each.partition(":")[0] for each in stages if ":" in each), key=["cut_out", "paint", "enlarge"].index
+    )
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
+async def test_a_worker_may_die_at_every_commit_of_every_step(
+    opened: Callable[..., StepHouse], store: Store, after: bool
+) -> None:
+    """The table of kills: at each commit the worker dies; the task is made by others, or given up and retried."""
+    house = opened()
+    table: Counter[tuple[int, str]] = Counter()
+    for dies_at in range(1, COMMITS):
+        task_id = house.order("portrait", prompt=f"number {dies_at}")
+        house.asked.clear()
+        house.progress.clear()
+        first = await house.live(task_id, dies_at=dies_at, after=after)
+        row = store.task(task_id)
+        died = len(first.commits) == dies_at
+        if row["status"] == "failed":  # its request may have been billed, and is not sent again
+            kept = {0: 0, 1: 2, 2: 5}[row["step"]]
+            assert json.loads(json.dumps(row["error"])) and "unknown_outcome" in str(row["error"])
+            assert store.entries(task_id) == [(1, "debit", -PRICE), (1, "refund", PRICE - kept)]
+            at = row["step"]
+            house.retry(task_id)
+            assert store.entries(task_id)[-1] == (2, "debit", -(PRICE - kept))
+            assert store.task(task_id)["step"] == at
+            house.progress.clear()
+            await house.live(task_id)
+            row = store.task(task_id)
+        assert row["status"] == "completed", (dies_at, row)
+        table[row["attempt"], "completed in charge " + str(row["charge"])] += 1
+        asked = Counter((each.charge, each.step, each.pictures) for each in house.asked)
+        assert max(asked.values()) == 1, f"killed at commit {dies_at}: {first.commits}"
+        by_step = Counter(each.step for each in house.asked)
+        finished_once = Counter(step for charge, step, resumed in steps_of(store, task_id) if not resumed)
+        assert set(finished_once.values()) == {1} and set(finished_once) == {0, 1}
+        assert house.progress == sorted(house.progress)
+        assert all(by_step[step] >= 1 for step in (0, 1, 2))
+        assert -sum(amount for _, _, amount in store.entries(task_id)) == PRICE
+        if not died:
+            break
+    else:
+        raise AssertionError("it has more commits than are tried")
+    assert dies_at > 9, "at each of its commits"
+    assert any("charge 2" in how for _, how in table) and any(attempt > 3 for attempt, _ in table)
+    assert feed_of(store) == list(range(1, len(feed_of(store)) + 1))
+    store.balance()
+
+
+async def test_of_eight_two_that_are_refused_are_refunded_and_the_others_are_made(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(refuses((2, 1), (2, 5)))
+    task_id = house.order("portrait", count=8)
+    await house.live(task_id)
+    row = store.task(task_id)
+    assert (row["status"], row["missing"]) == ("completed", 2)
+    assert store.entries(task_id) == [(1, "debit", -8 * PRICE), (1, "refund", 2 * PRICE)]
+    assert [each.pictures[0] for each in house.asked if each.step == 2] == list(range(8))
+
+
+async def test_a_step_whose_every_picture_is_refused_fails_the_task(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(refuses((2, 0), (2, 1)))
+    task_id = house.order("portrait", count=2)
+    await house.live(task_id)
+    assert "content_rejected" in str(store.task(task_id)["error"])
+    assert store.entries(task_id) == [(1, "debit", -2 * PRICE), (1, "refund", 2 * PRICE - 5)]
+
+
+async def test_a_step_that_gives_no_picture_fails_the_task_with_its_refund(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(refuses((1, 0), error=Transient("It made nothing.")))
+    task_id = house.order("portrait")
+    await house.live(task_id)
+    row = store.task(task_id)
+    assert (row["status"], row["step"], row["failures"]) == ("failed", 1, 3)
+    assert store.entries(task_id) == [(1, "debit", -PRICE), (1, "refund", PRICE - 2)]
+
+
+async def test_a_retry_goes_on_at_the_first_step_without_results(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(lambda asked: ContentRejected("No.") if (asked.step, asked.charge) == (2, 1) else None)
+    task_id = house.order("portrait", prompt="a cat")
+    await house.live(task_id)
+    house.asked.clear()
+    house.retry(task_id)
+    row = store.task(task_id)
+    assert (row["step"], row["first_step"], row["status"]) == (2, 2, "pending")
+    assert events_of(store, task_id)[-2:] == [("resubmitted", 0), ("resumed", 2)]
+    await house.live(task_id)
+    assert [each.step for each in house.asked] == [2]
+    assert steps_of(store, task_id) == [(1, 0, 0), (1, 1, 0), (2, 0, 1), (2, 1, 1)]
+    assert store.entries(task_id) == [
+        (1, "debit", -PRICE), (1, "refund", PRICE - 5), (2, "debit", -(PRICE - 5)),
+    ]  # fmt: skip
+
+
+async def test_a_retry_begins_anew_where_the_type_says_so(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(
+        lambda asked: ContentRejected("No.") if (asked.step, asked.charge) == (1, 1) else None,
+        resume_on_retry=False,
+    )
+    task_id = house.order("portrait")
+    await house.live(task_id)
+    house.retry(task_id)
+    await house.live(task_id)
+    assert [(each.charge, each.step) for each in house.asked] == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert store.entries(task_id)[-1] == (2, "debit", -PRICE)
+
+
+async def test_changed_settings_change_no_open_task_and_a_retry_makes_only_what_is_new(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(lambda asked: ContentRejected("No.") if (asked.step, asked.charge) == (2, 1) else None)
+    task_id = house.order("portrait", prompt="a cat")
+    await house.live(task_id, until="ai_processing")
+    steps = [each.model_copy(deep=True) for each in house.settings.tasks["portrait"].steps]
+    steps[1] = steps[1].model_copy(update={"prompt": "${params.prompt}, at night", "provider": "spare"})
+    house.change(steps=steps)
+    await house.live(task_id)
+    assert [each.params["prompt"] for each in house.asked if each.step == 1] == ["a cat, studio light"]
+    house.asked.clear()
+    house.retry(task_id)
+    await house.live(task_id)
+    assert [(each.step, each.params["prompt"]) for each in house.asked] == [
+        (1, "a cat, at night"),
+        (2, "a cat"),
+    ]
+
+
+async def test_twelve_steps_cost_no_more_commits_than_twelve_tasks(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(steps=[Step(name=f"step_{n}", provider="local") for n in range(12)])
+    in_steps = await house.live(house.order("portrait"))
+    house.change(steps=[], provider="local")
+    one = await house.live(house.order("portrait"))
+    assert len(one.commits) == 3 and len(in_steps.commits) == 12 * len(one.commits)
