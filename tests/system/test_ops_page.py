@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import sqlite3
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -261,6 +264,31 @@ def test_a_viewer_sees_everything_and_no_button_that_acts(
     shown = "[...document.querySelectorAll('[data-act]')].filter(each => each.offsetParent)"
     assert set(page.js(f"return {shown}.map(each => each.dataset.act)")) <= {"show"}
     assert not page.js("return document.getElementById('bulk-new').offsetParent")
+
+
+def test_the_last_week_is_drawn_within_its_pictures(house: Shop, open_page: Callable[..., Page]) -> None:
+    """Also where more was given back than taken, with a mark for each deploy and a gap where nothing swept."""
+    row = """INSERT INTO minute_history VALUES (substr(strftime('%Y-%m-%dT%H:%M:%fZ','now',:at),1,16),
+        3, 1, 0, 2.5, :n, :n, :n, :n, :credits, 0, '{"USD":1e9}', :program)"""
+    rows = [
+        ("-9 hours", 1, 50, "1 a"),
+        ("-8 hours", 2, 90, "1 a"),
+        ("-7.5 hours", 4, 20, "1 b"),
+        ("-7 hours", 5, 99, "1 b"),
+    ]
+    with contextlib.closing(sqlite3.connect(house.folder / "darkroom.db", timeout=15)) as connection:
+        for at, n, credits, program in rows:
+            connection.execute(row, {"at": at, "n": n, "credits": credits, "program": program})
+        connection.commit()
+    page = open_page()
+    drawn = "[...document.querySelectorAll('#week path')].map(each => each.getAttribute('d'))"
+    eventually("the week is drawn", lambda: len(page.js(f"return {drawn}")) >= 7)
+    paths = page.js(f"return {drawn}")
+    heights = [float(each) for path in paths for each in re.findall(r",(-?[0-9.]+)", path)]
+    assert len(heights) >= 7 * len(rows) and all(0 <= each <= 80 for each in heights)
+    assert all(path.count("M") >= 2 for path in paths)
+    assert page.js("return document.querySelectorAll('#week .deploy').length") >= len(paths)
+    assert "1 b" in page.text("#deploys") and page.fits_a_phone()
 
 
 def test_a_user_who_is_no_operator_gets_an_error_and_sees_nothing(

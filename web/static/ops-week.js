@@ -27,12 +27,12 @@ export function week({ points, deploys, minutes }) {
   const units = [...new Set(points.flatMap((point) => Object.keys(point.costs)))];
   const all = [...CHARTS, ...units.map((unit) => [`costs.${unit}`, (point) => point.costs[unit] ?? 0, (sum) => `${Number(sum.toPrecision(3))} ${unit}`])];
   return all.map(([name, of, said, kind]) => {
-    const values = points.map(of), top = Math.max(...values);
+    const values = points.map(of), top = Math.max(...values), low = Math.min(0, ...values); // refunds of old tasks may exceed what is taken
     let path = "", before = null;
     points.forEach((point, n) => {
       const gap = before === null || Date.parse(point.at) - before > 1.5 * minutes * 60_000; // while nothing swept, nothing is known
       before = Date.parse(point.at);
-      path += `${gap ? "M" : "L"}${across(point.at, from, to).toFixed(1)},${(HEIGHT - (values[n] / (top || 1)) * (HEIGHT - 6)).toFixed(1)}`;
+      path += `${gap ? "M" : "L"}${across(point.at, from, to).toFixed(1)},${(HEIGHT - ((values[n] - low) / (top - low || 1)) * (HEIGHT - 6)).toFixed(1)}`;
     });
     const marks = deploys.map((deploy) => {
       const x = across(deploy.at, from, to).toFixed(1);
