@@ -1,4 +1,4 @@
-"""A soak: a whole system at a steady rate for most of an hour.  What grows that should not: memory, descriptors, the log.
+"""A soak: a whole system at a steady rate for most of an hour.  What grows that should not: memory, descriptors, log.
 
 Two orders a second by HTTP, of tasks that run for a second, and twenty streams that are read.  After a warm-up of
 a third of the time, the memory of each process (its own pages: USS) is fitted by a line; its slope is told per hour.
