@@ -20,8 +20,9 @@ View = dict[str, Any]
 
 MOST_HELD = 2048  # by one process; each holds a connection and a few kilobytes
 STEP_SECONDS = 15.0  # of an idle stream, so that nobody between takes it for dead
-POLL_SECONDS = (
-    3.0  # a question for the status waits so long for news: SDKs ask again at once, up to ten times a second
+POLL_SECONDS = 3.0  # a question for the status waits so long for news,
+LOOP_SECONDS = (
+    20.0  # or so long when an SDK asks again at once, up to ten times a second; one gives up after 30
 )
 
 
@@ -50,25 +51,44 @@ async def ended(context: Context, view: View, seconds: float) -> View:
 async def news(
     context: Context, task_id: str, user: str, read: Callable[[], Awaitable[View | None]]
 ) -> View | None:
-    """The task as it is once anything of it changes, at once if it has ended, and after POLL_SECONDS at the latest."""
+    """The task as it is once anything of it changes; at once if it has ended, or has changed since the last answer.
+
+    After POLL_SECONDS at the latest, or LOOP_SECONDS if the last answer was given a moment ago.
+    """
+    told = context.last_told.by_loop(task_id)
+    view = await _news(context, task_id, user, read, told)
+    if view is not None:
+        context.last_told.note(task_id, _state(view))
+    return view
+
+
+async def _news(
+    context: Context, task_id: str, user: str, read: Callable[[], Awaitable[View | None]], told: Any
+) -> View | None:
     if context.hub.waiter_count >= MOST_HELD:
         return await read()
     try:
         with context.hub.changes_of(task_id, user) as changed:
             known = await read()
-            if known is None or known["status"] in FINAL:
+            if known is None or known["status"] in FINAL or told not in (None, _state(known)):
                 return known
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
+                async with asyncio.timeout(POLL_SECONDS if told is None else LOOP_SECONDS):
                     while not context.hub.is_closing:
                         await changed.wait()
                         changed.clear()
                         view = await read()
-                        if view is None or any(view[member] != known[member] for member in _NEWS):
+                        if view is None or _state(view) != _state(known):
                             return view  # else it was a change that had been seen, and is published late
+            if not changed.is_set() and not context.hub.is_closing:
+                return known  # nothing has changed: reading it again would cost as much as all the rest
     except Closing:
         pass
     return await read()
+
+
+def _state(view: View) -> tuple[Any, ...]:
+    return tuple(view[member] for member in _NEWS)
 
 
 _NEWS = ("status", "stage", "progress")

@@ -32,6 +32,7 @@ from supervisor.store.ledger import credits
 from supervisor.store.limits import blocks, revocations
 from supervisor.store.limits.notices import Notice
 from web.feed.hub import Hub
+from web.handling.last_told import LastTold
 from web.http.client_address import client_address
 from web.http.detached_work import finished
 from web.http.problems import Problem
@@ -80,6 +81,7 @@ class Context:
     has_warned: bool = False
     ping_seconds: float = PING_SECONDS
     is_draining: bool = False
+    last_told: LastTold = dataclasses.field(default_factory=LastTold)
     _store_failed: tuple[float, str] = (0.0, "")
     _seen: set[str] = dataclasses.field(default_factory=set)
 

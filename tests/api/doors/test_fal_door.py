@@ -125,6 +125,28 @@ async def test_a_request_is_followed_through_every_status(
     assert len((await found.get())["images"]) == 1
 
 
+async def test_an_sdk_that_asks_in_a_loop_is_held_longer_and_told_at_once_what_changed_between_its_questions(
+    shop: DoorShop, client: fal_client.AsyncClient, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.doors.held.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("web.handling.last_told.AGAIN_SECONDS", 1000)
+    handle = await client.submit(APP, {"prompt": "wait"})
+    (claim,) = await shop.held_of(user)
+    assert isinstance(await handle.status(with_logs=True), InProgress), (
+        "the first question is held for a moment"
+    )
+    asked = asyncio.create_task(handle.status(with_logs=True))
+    await until(lambda: shop.web.context.hub.waiter_count == 1, "the second is held")
+    await shop.progress(claim, 30)
+    assert isinstance(await asked, InProgress)
+    await shop.progress(claim, 60)  # nobody asks just now
+    monkeypatch.setattr("web.doors.held.LOOP_SECONDS", 1000)
+    told = await handle.status(with_logs=True)
+    assert isinstance(told, InProgress) and "60" in str(told.logs)
+    await shop.complete(claim)
+    assert isinstance(await handle.status(), Completed)
+
+
 async def test_a_place_in_the_queue_is_told(tmp_path_factory: Any, user: str, monkeypatch: Any) -> None:
     async with door_shop(
         tmp_path_factory.mktemp("full"), tasks={"poster": POSTER | {"max_running": 1}}
