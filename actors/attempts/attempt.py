@@ -36,7 +36,8 @@ from supervisor.telemetry import attempt_lines, tracing
 from supervisor.telemetry.attempt_lines import Lines
 from supervisor.telemetry.spans import Span
 
-SUCCESSES = frozenset({"completed", "advanced", "handed_off"})  # steps after which nobody asks for the log
+# Steps after which no log is kept: a success needs none, and a task may be put back a thousand times without a failure.
+WITHOUT_LOG = frozenset({"completed", "advanced", "handed_off", "postponed", "released"})
 
 log = structlog.get_logger(__name__)
 
@@ -111,8 +112,8 @@ async def _run_and_record(
 
 
 def with_lines(worker: Worker, claim: Claim, step: Step | None, lines: Lines) -> Step | None:
-    """The step, which also keeps the attempt's log lines, unless it has succeeded."""
-    if step is None or step.__name__ in SUCCESSES or not lines:
+    """The step, which also keeps the attempt's log lines, if the attempt has failed."""
+    if step is None or step.__name__ in WITHOUT_LOG or not lines:
         return step
     told, of = list(lines), step
 

@@ -14,6 +14,9 @@ from typing import Any
 MOST_LINES = 20
 HEAD_CHARACTERS, TAIL_CHARACTERS = 300, 900  # of a long text the cause stands at its end
 _PICTURE = re.compile(r"(?:data:[\w/+.-]+;base64,)?[A-Za-z0-9+/=_-]{120,}")
+_UNSTORABLE = re.compile(
+    "[\x00\ud800-\udfff]"
+)  # no database takes these, and the end of an attempt must be stored
 _COLOUR = re.compile(r"(?:\x1b|\\u001b)\[[0-9;]*m")
 
 Lines = collections.deque[str]
@@ -42,7 +45,7 @@ def note(event: Mapping[str, Any], line: str) -> None:
 
 def shortened(line: str) -> str:
     """A line, or a traceback, without colours and long runs that are no words, and not too long."""
-    plain = _PICTURE.sub("…", _COLOUR.sub("", line))
+    plain = _PICTURE.sub("…", _COLOUR.sub("", _UNSTORABLE.sub("\ufffd", line)))
     if len(plain) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
         return plain
     return f"{plain[:HEAD_CHARACTERS]} … {plain[-TAIL_CHARACTERS:]}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import json
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from actors.attempts.attempt import with_lines
 from supervisor.core.claim import Claim
 from supervisor.objects.open_store import open_file_store
 from supervisor.services import sweep as sweeping
@@ -152,5 +155,35 @@ def test_lines_are_short_and_show_no_picture() -> None:
         assert lines[-2] == "it said … and more"
         assert lines[-1].startswith("begin ") and lines[-1].endswith("the cause") and len(lines[-1]) < 1300
         assert json.dumps(list(lines)).count("another") == 0
+        attempt_lines.note({"task": "t-1", "lease": 1}, "a NUL \x00 and half a pair \ud800")
+        assert lines[-1] == "a NUL \ufffd and half a pair \ufffd"
     attempt_lines.note({"task": "t-1", "lease": 1}, "after its end")
     assert len(lines) == attempt_lines.MOST_LINES
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_kept"),
+    [
+        ("completed", False),
+        ("handed_off", False),
+        ("postponed", False),
+        ("released", False),
+        ("failed", True),
+        ("retried", True),
+    ],
+)
+def test_only_a_failed_attempt_keeps_its_log(
+    store: Store, claimed_task: Callable[..., Claim], outcome: str, is_kept: bool
+) -> None:
+    claim = claimed_task()
+
+    def step(tx: Any) -> None:
+        pass
+
+    step.__name__ = outcome
+    worker: Any = types.SimpleNamespace(id="w-1")
+    recorded = with_lines(worker, claim, step, collections.deque(["it began", "it broke"]))
+    assert recorded is not None and recorded.__name__ == outcome
+    store.write(recorded)
+    kept = store.database.read(lambda tx: attempt_logs.of_task(tx, claim.task_id))
+    assert [each["lines"] for each in kept] == ([["it began", "it broke"]] if is_kept else [])
