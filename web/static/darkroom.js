@@ -610,6 +610,7 @@ class Api {
     this.clockSkewMs = 0;  // the server's clock less ours
     this.onOtherUser = () => {};
     this.onAnswer = () => {};
+    this.user = settings.user || "";
     this._given = settings.token;
     /** @type {Promise<string> | null} */
     this._token = null;
@@ -646,7 +647,7 @@ class Api {
   }
 
   headers(token, more) {
-    return Object.assign(token ? { Authorization: `Bearer ${token}` } : {}, more);
+    return Object.assign(token ? { Authorization: `Bearer ${token}` } : {}, this.user ? { "X-User": this.user } : {}, more);
   }
 
   /** The JSON of an answer, null where there is none.  Throws DarkroomError. */
@@ -833,7 +834,7 @@ class Connection {
     while (this._canShare && !life.isOver) {
       try {
         const subject = subjectOf(await this.api.token());
-        return subject === null ? null : `darkroom ${this.api.baseUrl} ${subject}`;
+        return subject === null ? null : `darkroom ${this.api.baseUrl} ${this.api.user || subject}`;
       } catch (error) {
         await this._afterFailure(life, error);
       }
@@ -1950,14 +1951,14 @@ class TasksSource {
  * @typedef {{kind: "grant" | "debit" | "refund", amount: number, task_id: string | null, at: string}} Entry
  * @typedef {{id: number, type?: "init", docChanges: Change[], docs: Doc[]}} Snapshot
  * @typedef {{baseUrl?: string, token?: string | ((why: {fresh: boolean, reason?: string}) => string | Promise<string>),
- *            compat?: boolean, share?: boolean, wx?: any, timing?: Partial<typeof DEFAULTS>}} Settings
+ *            user?: string, compat?: boolean, share?: boolean, wx?: any, timing?: Partial<typeof DEFAULTS>}} Settings
  */
 
 /**
  * A user's Darkroom.
  *
  * baseUrl: the server's address; empty for the page's own.  token: the user's, or a function that gives it and is
- * asked for a `fresh` one, with the reason, when it is refused.  compat: which words tell of what enters or leaves a
+ * asked for a `fresh` one, with the reason, when it is refused.  user: for whom a service acts, on a server.  compat: which words tell of what enters or leaves a
  * list; both, unless it is true (`add` and `remove` alone) or false (`enqueue` and `dequeue` alone).  share: false gives each tab a stream of its own.
  * @param {Settings} [settings]
  */

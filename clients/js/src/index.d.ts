@@ -386,6 +386,8 @@ export interface Settings {
   baseUrl?: string;
   /** The user's token, or a function that gives it and is asked for a `fresh` one, with the reason, when it is refused. */
   token?: string | ((why: { fresh: boolean; reason?: string }) => string | Promise<string>);
+  /** For whom a backend acts whose token has the role `service`. Such a token never belongs into a page. */
+  user?: string;
   /** Which words tell of what enters or leaves a list: both; `true`: `add` and `remove`; `false`: `enqueue` and `dequeue`. */
   compat?: boolean;
   /** `false` gives each tab a stream of its own. */

@@ -166,10 +166,11 @@ async def test_a_token_is_renewed_in_the_middle_of_a_watch(shop: DoorShop, clien
         assert not page.errors()
 
 
-async def output(project: Project, program: str, *args: str | Path) -> str:
+async def output(project: Project, program: str | Path, *args: str | Path) -> str:
     """What a program prints until it ends, which it does by itself."""
+    path = project.take(program) if isinstance(program, str) else program
     process = await asyncio.create_subprocess_exec(
-        project.node, "--disable-warning=ExperimentalWarning", project.take(program), *args,
+        project.node, "--disable-warning=ExperimentalWarning", path, *args,
         cwd=project.folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -211,4 +212,25 @@ async def test_a_watch_that_is_closed_in_its_own_handler_leaves_nothing_running(
 ) -> None:
     proxy.buffers = when == "polling"
     proxy.is_down = when == "error"
-    assert await output(project, "closing.mjs", proxy.url, shop.key(USER), when) == "closed\n"
+    said = await output(project, "closing.mjs", proxy.url, shop.key(USER), when)
+    assert said == "closed\n" + ("then 1\n" if when == "polling" else "")
+
+
+async def test_a_backend_acts_for_the_user_whom_it_names(
+    shop: DoorShop, proxy: FaultyProxy, project: Project
+) -> None:
+    program = """
+        import { database } from "darkroom-client";
+        const [, , baseUrl, token, user] = process.argv;
+        const db = database({ baseUrl, token, user });
+        const { work_id } = await db.submit({ type: "poster", params: { prompt: "a fair" } });
+        const watcher = db.collection("works").watch({
+          onChange: ({ docs }) => {
+            if (docs[0]?.status !== "completed") return;
+            console.log(docs[0]._id === work_id, docs[0].user_openid);
+            watcher.close();
+          },
+        });"""
+    path = project.write("backend.mjs", program)
+    said = await output(project, path, proxy.url, shop.key("backend", "service"), USER)
+    assert said == f"true {USER}\n" and shop.debits(USER) == 1

@@ -12,7 +12,20 @@ const closeIf = (isSo) => {
   closeIf.isDone = true;
   watcher.close();
   console.log("closed");
+  if (when === "polling") openAgain();
 };
+
+/** The next watch asks for what has come since. */
+async function openAgain() {
+  await db.submit({ type: "poster", params: { prompt: "a fair" } });
+  const next = db.collection("works").watch({
+    onChange({ docs }) {
+      console.log(`then ${docs.length}`);
+      next.close();
+    },
+  });
+}
+
 const watcher = db.collection("works").watch({
   onChange: ({ type, docs }) => closeIf(when === "list" || (when === "change" && type !== "init" && docs[0].images.length)),
   onState: (state) => closeIf(state === when),
