@@ -92,11 +92,6 @@ class ImageProcesses:
             if not kept:
                 self._turns.give_back(whose)
 
-    async def prewarm(self) -> None:
-        """Start one child before the first request."""
-        if not self._children:
-            self._idle.append(await self._start())
-
     async def close(self) -> None:
         """Kill and reap all children; requests under way raise ImageProcessDied.  The pool can't be used
         again."""

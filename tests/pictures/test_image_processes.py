@@ -69,6 +69,11 @@ def ignore(percent: int, stage: str) -> None:
     pass
 
 
+async def start_one(pool: ImageProcesses) -> None:
+    """A child that waits for its first request."""
+    pool._idle.append(await pool._start())
+
+
 async def begun(
     pool: ImageProcesses, request: dict[str, Any], **options: Any
 ) -> asyncio.Task[list[dict[str, Any]]]:
@@ -103,7 +108,7 @@ async def test_progress_rises_and_the_pictures_lie_there(pool: ImageProcesses, t
 
 
 async def test_a_child_is_used_again(pool: ImageProcesses, tmp_path: Path) -> None:
-    await pool.prewarm()
+    await start_one(pool)
     first = children()
     await pool.run(order(tmp_path / "a"), ignore, PATIENCE_SECONDS)
     await pool.run(order(tmp_path / "b", scene="night"), ignore, PATIENCE_SECONDS)
@@ -111,7 +116,7 @@ async def test_a_child_is_used_again(pool: ImageProcesses, tmp_path: Path) -> No
 
 
 async def test_a_fault_is_an_answer_and_the_child_lives_on(pool: ImageProcesses, tmp_path: Path) -> None:
-    await pool.prewarm()
+    await start_one(pool)
     first = children()
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
@@ -134,7 +139,7 @@ async def test_a_cancel_kills_and_reaps_the_child(pool: ImageProcesses, tmp_path
 
 
 async def test_a_time_out_kills_the_child(pool: ImageProcesses, tmp_path: Path) -> None:
-    await pool.prewarm()
+    await start_one(pool)
     [pid] = children()
     with pytest.raises(TimeoutError):
         await pool.run(order(tmp_path, **LONG), ignore, 0.3)
@@ -151,7 +156,7 @@ async def test_a_killed_child_is_reported_and_replaced(pool: ImageProcesses, tmp
 
 
 async def test_a_child_that_died_idle_is_not_used(pool: ImageProcesses, tmp_path: Path) -> None:
-    await pool.prewarm()
+    await start_one(pool)
     [pid] = children()
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: gone(pid))
@@ -167,7 +172,7 @@ async def test_a_drain_lets_the_pictures_be_finished(pool: ImageProcesses, tmp_p
 
 
 async def test_a_child_of_its_own_ends_with_its_request(pool: ImageProcesses, tmp_path: Path) -> None:
-    await pool.prewarm()
+    await start_one(pool)
     [idle] = children()
     run = await begun(pool, order(tmp_path), own_child=True)
     assert idle not in children() and len(children()) == 1
@@ -189,7 +194,7 @@ async def test_a_task_under_which_a_worker_has_died_gets_a_child_of_its_own_and_
     job = job_of(
         worker, _claim(failures=failures, deaths=deaths), "studio", pictures=(0,), scratch=Scratch(tmp_path)
     )
-    await pool.prewarm()
+    await start_one(pool)
     [idle] = children()
     run = await begun(pool, order(tmp_path), own_child=job.own_process)
     assert (idle not in children()) == (deaths > 0)
@@ -216,7 +221,7 @@ async def test_waiting_callers_are_served_in_order_and_may_leave(
 
 async def test_fifty_cancelled_runs_leave_nothing(tmp_path: Path) -> None:
     pool = open_image_processes(4)
-    await pool.prewarm()
+    await start_one(pool)
     before = descriptors()
     for batch in range(10):
         runs = [

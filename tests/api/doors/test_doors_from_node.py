@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from supervisor.webhooks.signing_keys import key_of_user
 from tests.support.clients.node_sdks import NodeSdks, Thrown, node_sdks
-from tests.support.houses.door_shop import REFUSED, DoorShop, door_shop
+from tests.support.houses.door_shop import REFUSED, DoorShop
 from tests.support.houses.house import ROOT
 from tests.support.houses.web_server import SECRET, picture_bytes, until
 from tests.support.npm_packages import NODE, NPM, SDKS
@@ -28,25 +28,13 @@ pytestmark = [
 MODEL = "darkroom/poster"
 POSTER = {"inputs": {"images": [0, 4]}}
 PHOTO = base64.b64encode(picture_bytes(size=(300, 200))).decode()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DoorShop]:
-    async with door_shop(
-        tmp_path_factory.mktemp("shop"), tasks={"poster": POSTER}, credits={"signup_grant": 10}
-    ) as running:
-        yield running
+SHOP: dict[str, Any] = {"tasks": {"poster": POSTER}}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeSdks]:
     async with node_sdks(tmp_path_factory.mktemp("node")) as running:
         yield running
-
-
-@pytest.fixture
-def user(request: pytest.FixtureRequest) -> str:
-    return f"o-{request.node.name[:80]}"
 
 
 class Asking:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import aiohttp
@@ -12,7 +12,6 @@ import fal_client
 import fal_client.client
 import httpx_sse
 import pytest
-import pytest_asyncio
 from fal_client import Completed, FalClientHTTPError, InProgress, Queued
 
 from supervisor.pictures.media_types import type_of_file
@@ -35,23 +34,11 @@ POSTER = {
     "doors": {"fal": "ours/poster/fast"},
 }
 APP = "darkroom/poster"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DoorShop]:
-    async with door_shop(
-        tmp_path_factory.mktemp("shop"),
-        tasks={"poster": POSTER},
-        credits={"signup_grant": 10},
-        limits={"open_tasks_per_user": 4},
-        allowed_origins=["https://app.example.org"],
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def user(request: pytest.FixtureRequest) -> str:
-    return f"o-{request.node.name[:80]}"
+SHOP: dict[str, Any] = {
+    "tasks": {"poster": POSTER},
+    "limits": {"open_tasks_per_user": 4},
+    "allowed_origins": ["https://app.example.org"],
+}
 
 
 def _leads_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

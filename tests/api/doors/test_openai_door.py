@@ -28,22 +28,10 @@ POSTER = {
     "doors": {"openai": "gpt-image-1", "map": {"style": "parameters.quality"}},
 }
 MODEL = "darkroom/poster"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DoorShop]:
-    async with door_shop(
-        tmp_path_factory.mktemp("shop"),
-        tasks={"poster": POSTER, "plain": {"inputs": {"images": [0, 4]}}},
-        credits={"signup_grant": 10},
-        limits={"open_tasks_per_user": 4},
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def user(request: pytest.FixtureRequest) -> str:
-    return f"o-{request.node.name[:80]}"
+SHOP: dict[str, Any] = {
+    "tasks": {"poster": POSTER, "plain": {"inputs": {"images": [0, 4]}}},
+    "limits": {"open_tasks_per_user": 4},
+}
 
 
 @pytest_asyncio.fixture(loop_scope="module")

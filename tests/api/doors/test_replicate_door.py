@@ -7,12 +7,11 @@ import base64
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import aiohttp
 import pytest
-import pytest_asyncio
 import replicate
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.webhook import Webhooks, WebhookSigningSecret
@@ -23,7 +22,7 @@ from supervisor.store.webhooks import deliveries
 from supervisor.webhooks.door_message import door_message_body
 from supervisor.webhooks.signature import signed_headers
 from supervisor.webhooks.signing_keys import derived_key, key_of_user
-from tests.support.houses.door_shop import REFUSED, DoorShop, door_shop
+from tests.support.houses.door_shop import REFUSED, DoorShop
 from tests.support.houses.web_server import SECRET, picture_bytes, until
 from tests.support.servers.cutting_proxy import POINTS, cutting_proxy
 from web.doors.held import news
@@ -39,22 +38,7 @@ POSTER = {
 }
 MODEL = "darkroom/poster"
 BASE = "/replicate"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DoorShop]:
-    async with door_shop(
-        tmp_path_factory.mktemp("shop"),
-        tasks={"poster": POSTER},
-        credits={"signup_grant": 10},
-        limits={"open_tasks_per_user": 4},
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def user(request: pytest.FixtureRequest) -> str:
-    return f"o-{request.node.name[:80]}"
+SHOP: dict[str, Any] = {"tasks": {"poster": POSTER}, "limits": {"open_tasks_per_user": 4}}
 
 
 @pytest.fixture
