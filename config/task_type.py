@@ -226,6 +226,11 @@ class TaskType(Group):
                 )
         return self
 
+    @property
+    def learns_weights(self) -> bool:
+        """Whether some step's share of the progress is not declared."""
+        return any(step.weight is None for step in self.steps)
+
     def frozen_steps(self, learnt: Mapping[str, float] | None = None) -> list[dict[str, Any]] | None:
         """The steps as a task keeps them from its admission on (`config.steps.frozen`); None for a type without steps.
         learnt: {step: its mean run time in seconds}, for the weights that are not declared."""

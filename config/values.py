@@ -177,6 +177,17 @@ class Settings(Table):
         """{type: needs}, of the types with needs."""
         return {name: task_type.needs for name, task_type in self.tasks.items() if task_type.needs}
 
+    @functools.cached_property
+    def most_needs_of_types(self) -> dict[str, dict[str, int]]:
+        """{type: what a worker must offer for each of its steps}, of the types that need something at some step."""
+        most = {name: dict(needs) for name, needs in self.needs_of_types.items()}
+        for name, task_type in self.tasks.items():
+            for step in task_type.steps:
+                for offer, amount in step.needs.items():
+                    of_type = most.setdefault(name, {})
+                    of_type[offer] = max(amount, of_type.get(offer, 0))
+        return most
+
     @property
     def names_of_offers(self) -> tuple[str, ...]:
         """Names of all that types or their steps need, or that a worker of these settings offers."""

@@ -55,13 +55,16 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One metric name.  divisor: of a counter that the store keeps in parts, how many make one."""
+    """One metric name.  divisor: of a counter that the store keeps in parts, how many make one.
+
+    pairs: where the labels depend on each other, the values that their first ones have together."""
 
     name: str
     kind: Kind
     help: str
     labels: tuple[Label, ...] = ()
     divisor: int = 1
+    pairs: tuple[LabelValues, ...] | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -69,7 +72,10 @@ class Family:
 
     def known_label_sets(self) -> Iterator[LabelValues]:
         """The label sets that are exported as 0 before the first event."""
-        return itertools.product(*(label.values for label in self.labels))
+        if self.pairs is None:
+            return itertools.product(*(label.values for label in self.labels))
+        others = [label.values for label in self.labels[len(next(iter(self.pairs), ())) :]]
+        return ((*first, *rest) for first in self.pairs for rest in itertools.product(*others))
 
     def closed(self, given: Mapping[str, str]) -> LabelValues:
         """The label set for a value with these labels."""
@@ -99,6 +105,7 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
     provider = Label("provider", tuple(settings.providers))
     costly = {name: each.cost_unit for name, each in settings.providers.items() if each.cost_unit}
     offer = Label("name", settings.names_of_offers)
+    steps = tuple((name, step.name) for name, of in settings.tasks.items() for step in of.steps)
     return (
         Family(
             "darkroom_tasks",
@@ -201,6 +208,13 @@ def families_of_the_database(settings: Settings) -> tuple[Family, ...]:
             "histogram",
             "Time from the beginning of an attempt to its end.",
             (type_, Label("outcome", RUN_ENDS)),
+        ),
+        Family(
+            "darkroom_step_run_seconds",
+            "histogram",
+            "Time from the beginning of the last attempt at a step to its end, of types with steps.",
+            (type_, Label("step", tuple(dict.fromkeys(step for _, step in steps))), Label("outcome", ENDS)),
+            pairs=steps,
         ),
         Family(
             "darkroom_ai_call_seconds",

@@ -87,6 +87,10 @@ ROWS = (
                 "(histogram_quantile(0.95, sum by (type, le)"
                 " (job_type_le:darkroom_task_run_seconds_bucket:rate5m{TYPE}))) > 0",
         }, "s"),
+        Panel("Run time of steps", "Of types with steps: of the last attempt at a step, the 95th percentile.", {
+            "{{type}} {{step}}":
+                "(histogram_quantile(0.95, sum by (type, step, le) (max by (type, step, outcome, le)"
+                " (rate(darkroom_step_run_seconds_bucket{TYPE}[<5m>]))))) > 0"}, "s"),
         Panel("Rescued a minute", "By why and what became of them.", {
             "{{reason}} {{action}}": "(60 * max by (reason, action) (rate(darkroom_rescues_total{JOB}[<5m>]))) > 0"}),
         Panel("Unsigned claims a minute",

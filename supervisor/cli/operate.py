@@ -16,7 +16,7 @@ import click
 from config.settings import Settings
 from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
 from supervisor.cli.shown.output import json_option, print_json, print_table
-from supervisor.cli.shown.timeline import cost_lines, log_lines, timeline_lines, webhook_lines
+from supervisor.cli.shown.timeline import cost_lines, log_lines, step_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = (
@@ -81,7 +81,8 @@ def show(task_id: str, as_json: bool) -> None:
     settings = settings_of_command()
     if settings.url:
         view = ask(settings, "GET", f"/v1/tasks/{task_id}")
-        told: dict[str, Any] = {"events": ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"]}
+        events = ask(settings, "GET", f"/v1/tasks/{task_id}/events")["items"]
+        told: dict[str, Any] = {"steps": view.pop("steps", []), "events": events}
     else:
         view, told = _read_task(settings, task_id)
     if as_json:
@@ -91,7 +92,7 @@ def show(task_id: str, as_json: bool) -> None:
     click.echo("")
     if "why" in told:
         click.echo(f"{told['why']['text']}\n{HOW_TO_ACT}\n")
-    for line in timeline_lines(told["events"]):
+    for line in (*step_lines(told["steps"]), *timeline_lines(told["events"])):
         click.echo(line)
     for line in log_lines(told.get("logs", [])):
         click.echo(line)
@@ -126,6 +127,7 @@ def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
         why = diagnose(found, position=view["queue_position"], eta_seconds=view["eta_seconds"])
         return view, {
             "why": why,
+            "steps": found["steps"],
             "events": found["events"],
             "logs": found["logs"],
             "webhooks": found["webhooks"],

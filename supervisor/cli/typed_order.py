@@ -173,6 +173,8 @@ def _lines_of(declared: Mapping[str, Any]) -> Sequence[str]:
         required = set(schema.get("required", ()))
         names = [f"{name}*" if name in required else name for name in schema.get("properties", {})]
         lines.append(f"parameters (* required): {', '.join(names)}")
+    if declared.get("steps"):  # a server of an older program names none
+        lines.append(f"steps: {', '.join(declared['steps'])}")
     price = declared["price"]
     base = f"{price['base']} and " if price["base"] else ""
     return [*lines, f"costs {base}{price['credits']:g} a {price['per']}" + _factors(price["by"])]

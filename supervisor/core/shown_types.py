@@ -24,5 +24,6 @@ def _shown(name: str, task_type: TaskType) -> dict[str, Any]:
         "scenes": task_type.scenes,
         "parameters": task_type.parameters,
         "outputs": task_type.outputs,
+        "steps": [step.name for step in task_type.steps],
         "price": task_type.price_in_use.model_dump(),
     }

@@ -14,7 +14,7 @@ from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.database.interface.database import Transaction
 from supervisor.pictures.media_types import type_of_file
 from supervisor.security.roles import is_bound, may
-from supervisor.store.tasks import history, idempotency, images, task_views, user_actions
+from supervisor.store.tasks import history, idempotency, images, shown_steps, task_views, user_actions
 from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
@@ -25,7 +25,7 @@ from web.handling.authentication import asks_for_estimate
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of, user_of
 from web.handling.idempotency import REPLAYED, key_of
 from web.handling.request_bodies import bad_cursor, judge_json, limit_of, text_of
-from web.handling.responses import accepted_task, json_answer, shown_page, shown_task
+from web.handling.responses import accepted_task, json_answer, shown_page, shown_task, steps_with_links
 from web.http.detached_work import finished
 from web.http.problems import unprocessable
 
@@ -122,10 +122,17 @@ async def hand_in(context: Context, new: NewTask) -> Submitted:
 async def show(request: web.Request) -> web.Response:
     """200 with the task as it is now."""
     context, task_id, user = context_of(request), _task_id(request), user_of(request)
-    view = await context.read(request, lambda tx: user_actions.get(tx, task_id, user))
-    if view is None:
+
+    def read(tx: Transaction) -> tuple[View, list[View]] | None:
+        view = user_actions.get(tx, task_id, user)
+        return None if view is None else (view, shown_steps.shown(tx, task_id))
+
+    found = await context.read(request, read)
+    if found is None:
         raise TaskNotFound(task_id)
+    view, its_steps = found
     shown = shown_task(await context.order.placed(view), context.links.link)
+    shown |= steps_with_links(its_steps, context.links.link)
     return json_answer(await with_large_data(context, view, shown))
 
 

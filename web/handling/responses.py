@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -46,6 +46,16 @@ def shown_task(view: Mapping[str, Any], link: Link) -> dict[str, Any]:
     if view["result"] is not None:
         shown["result"] = with_links(view["result"], link)
     return shown
+
+
+def steps_with_links(steps: Sequence[Mapping[str, Any]], link: Link) -> dict[str, Any]:
+    """The member `steps` of a task; nothing for a type without steps.  steps: as `supervisor.store.tasks.shown_steps`
+    gives them."""
+    shown = [
+        {name: value for name, value in with_links(dict(step), link).items() if name != "images" or value}
+        for step in steps
+    ]
+    return {"steps": shown} if shown else {}
 
 
 def accepted_task(view: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from web.openapi.ops_schemas import Ago, Count, OpsAction, OpsHeld, OpsOverview, StuckReason
-from web.openapi.schemas import ClosedAnswer, Id, Percent, Status, TaskError, TaskEvent, Time
+from web.openapi.schemas import ClosedAnswer, Id, Percent, Status, TaskError, TaskEvent, TaskStep, Time
 
 WebhookState = Literal["waiting", "sending", "delivered", "failed", "gone"]
 EndOfTask = Literal["task.completed", "task.failed", "task.cancelled"]
@@ -215,6 +215,7 @@ class OpsExaminedTask(ClosedAnswer):
     ]
     service: OpsService
     events: list[TaskEvent]
+    steps: Annotated[list[TaskStep], Field(description="Of a type with steps; else empty.")]
     remote_jobs: list[OpsRemoteJob]
     costs: list[OpsCost]
     logs: list[OpsAttemptLog]

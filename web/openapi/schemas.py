@@ -157,6 +157,27 @@ class TaskResult(ClosedAnswer):
     data_url: DataUrl = None
 
 
+class TaskStep(ClosedAnswer):
+    """A step of a task whose type has steps."""
+
+    name: str
+    status: Annotated[
+        Literal["waiting", "running", "done", "resumed", "failed", "cancelled"],
+        Field(description="`resumed`: its results are those of an earlier run of the task."),
+    ]
+    progress: Percent
+    run_seconds: Annotated[float | None, Field(ge=0, description="Of the attempt that finished it.")]
+    cost: Annotated[
+        dict[str, str],
+        Field(
+            description="What AI services have reported that it cost, {unit: amount}; empty without a report."
+        ),
+    ]
+    images: Annotated[
+        list[Picture] | None, Field(description="What it has made, of a step whose files are kept.")
+    ] = None
+
+
 class Task(ClosedAnswer):
     """A task as it is now."""
 
@@ -182,6 +203,10 @@ class Task(ClosedAnswer):
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
+    steps: Annotated[
+        list[TaskStep] | None,
+        Field(description="Only in the answer about a single task, and only of a type with steps."),
+    ] = None
 
 
 class TaskPage(ClosedAnswer):
@@ -211,8 +236,10 @@ class TaskEvent(ClosedAnswer):
         "debited",
         "admitted",
         "rejected",
+        "resumed",
         "claimed",
         "handed_off",
+        "advanced",
         "attempt_failed",
         "retried",
         "postponed",
@@ -223,6 +250,7 @@ class TaskEvent(ClosedAnswer):
         "refunded",
         "resubmitted",
     ]
+    step: Annotated[str | None, Field(description="Of a type with steps, the step that it was at then.")]
     attempt: Annotated[int | None, Field(ge=0, description="Null for a movement of credits.")]
     lease: Annotated[int | None, Field(ge=0, description="The claim's number; it only grows.")]
     worker: Annotated[str | None, Field(description="The worker process that has, or had, the task.")]
@@ -411,6 +439,7 @@ class TypeDeclaration(ClosedAnswer):
         Field(description="JSON Schema (2020-12) of `params.parameters`; `{}` where they may be anything."),
     ]
     outputs: list[Literal["images", "videos", "audio", "files", "json"]]
+    steps: Annotated[list[str], Field(description="Names of its steps, in order; empty for one call.")]
     price: TypePrice
 
 

@@ -1946,6 +1946,9 @@ class TasksSource {
  * @typedef {{_id: string, task_id: string, user_openid: string, type: string, status: string, stage: string,
  *            progress: number, images: Picture[], files?: ResultFile[], data?: any, data_url?: string,
  *            error: {code: string, message: string} | null, created_at: string, updated_at: string}} Doc
+ * @typedef {{name: string, status: "waiting" | "running" | "done" | "resumed" | "failed" | "cancelled", progress: number,
+ *            run_seconds: number | null, cost: Object<string, string>, images?: Picture[]}} TaskStep what `task(id)` of a
+ *            type with steps has in its `steps`
  * @typedef {{id: number, dataType: string, queueType: string, docId: string, doc: Doc,
  *            updatedFields?: Object<string, any>}} Change
  * @typedef {{kind: "grant" | "debit" | "refund", amount: number, task_id: string | null, at: string}} Entry

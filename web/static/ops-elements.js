@@ -2,7 +2,7 @@
 
 import { tell } from "./ops-words.js";
 
-const GOOD = { live: "good", closed: "good", ready: "good", completed: "good", delivered: "good" };
+const GOOD = { live: "good", closed: "good", ready: "good", completed: "good", delivered: "good", done: "good", resumed: "good" };
 const BAD = { dead: "bad", open: "bad", failed: "bad", stopped: "bad", gone: "bad" };
 
 /** An element.  `properties`: attributes; `onclick` a listener; children: elements or text, null for none. */

@@ -18,7 +18,7 @@ export function timeline(events, deliveries) {
 
 function detailsOf(each) {
   return [
-    each.attempt ? tell("detail.attempt", each) : "", each.worker ? tell("detail.worker", { worker: each.worker.slice(-6) }) : "",
+    each.step ?? "", each.attempt ? tell("detail.attempt", each) : "", each.worker ? tell("detail.worker", { worker: each.worker.slice(-6) }) : "",
     each.run_after ? tell("detail.due", { time: clock(each.run_after) }) : "",
     each.credits ? tell("detail.credits", { n: each.credits > 0 ? `+${each.credits}` : each.credits }) : "", each.error ? `${each.error.code}: ${each.error.message}` : "", each.error?.detail ?? "",
   ].filter(Boolean).join(", ");

@@ -1,6 +1,6 @@
 /** The wall of prints: one card for each work, updated in place, so that focus stays and pictures don't flicker. */
 
-import { age, duration, explained, say, showWords, translated, typeName } from "./words.js";
+import { age, duration, explained, say, showWords, stageWords, translated, typeName } from "./words.js";
 
 const OPEN = new Set(["pending", "processing", "ai_processing"]);
 const LOOK_MS = 2_500;  // how often places in the line are asked for
@@ -338,7 +338,25 @@ class Print {
     progress.setAttribute("aria-label", `${name}: ${this.#headline()}`);
     this.part(".percent").textContent = this.#headline();
     this.part(".stage").textContent = this.#substance();
+    this.#showSteps();
     this.part(".line").textContent = this.#complaint || this.#line();
+  }
+
+  /** The steps of a type that has them, as the last look at the task found them. */
+  #showSteps() {
+    const steps = (this.isOpen && this.#estimate?.steps) || [], list = this.part(".steps");
+    list.hidden = !steps.length;
+    list.replaceChildren(...steps.map(({ name, status }) => {
+      const item = document.createElement("li");
+      item.dataset.status = status;
+      item.textContent = name;
+      item.title = say(`step.${status}`);
+      const spoken = document.createElement("span");
+      spoken.className = "unseen";
+      spoken.textContent = `: ${say(`step.${status}`)}`;
+      item.append(spoken);
+      return item;
+    }));
   }
 
   #headline() {
@@ -355,7 +373,7 @@ class Print {
 
   #substance() {
     const { status, stage } = this.doc;
-    return status === "processing" || status === "ai_processing" ? translated(`stage.${stage}`, stage) : "";
+    return status === "processing" || status === "ai_processing" ? stageWords(stage) : "";
   }
 
   #line() {

@@ -35,6 +35,7 @@ const ENGLISH = {
   "who": "Who are you?", "who.hint": "This server asks for a token. `darkroom token USER` prints one. It stays in this tab and is forgotten with it.",
   "new.browser": "This browser is new here", "new.browser.hint": "Open the link that `darkroom up` has printed below its address, or the one that `darkroom link` prints: it lets this browser in, with nothing to type. With a token you can come in here too.",
   "token": "Token", "come.in": "Come in", "signed.in": "Signed in", "leave": "Leave: forget the token",
+  "step.waiting": "waiting", "step.running": "in work", "step.done": "done", "step.resumed": "done before", "step.failed": "failed", "step.cancelled": "cancelled",
   "failed": "It failed.", "api": "HTTP API", "metrics": "Metrics",
   "hours": "{n} h", "days": "{n} days", "again": "Order again", "again.ready": "The form holds that order. Change what you like, then hand it in.",
   "again.gone": "Some of its files are no longer kept: choose them again.", "again.no.type": "This kind of task can no longer be ordered here.",
@@ -91,6 +92,7 @@ const CHINESE = {
   "who": "你是谁？", "who.hint": "此服务需要令牌，可用 `darkroom token 用户` 生成。令牌只保存在本标签页，关闭即忘。",
   "new.browser": "这个浏览器还未获准", "new.browser.hint": "请打开 `darkroom up` 在地址下方打印的链接，或 `darkroom link` 打印的链接，即可进入，无需输入。也可以用令牌进入。",
   "token": "令牌", "come.in": "进入", "signed.in": "已登录", "leave": "退出：忘记令牌",
+  "step.waiting": "等待", "step.running": "进行中", "step.done": "完成", "step.resumed": "此前已完成", "step.failed": "失败", "step.cancelled": "已取消",
   "failed": "制作失败。", "api": "HTTP 接口", "metrics": "指标",
   "hours": "{n} 小时", "days": "{n} 天", "again": "再次下单", "again.ready": "表单已填入该任务，可修改后再提交。",
   "again.gone": "部分文件已不再保留，请重新选择。", "again.no.type": "这类任务现在无法下单。",
@@ -162,6 +164,12 @@ export function say(name, values = {}) {
 /** What the server said in English: translated where its name is known, else as it came. */
 export function translated(name, text) {
   return language === "en" ? text : WORDS[language][name] ?? text;
+}
+
+/** What a task does, in the reader's language; of a type with steps the step's name stands before it, `paint: starting`. */
+export function stageWords(stage) {
+  const [, step = "", doing] = stage.match(/^([a-z][a-z0-9_]{0,31}: )?(.*)$/s);
+  return step + translated(`stage.${doing}`, doing);
 }
 
 /** A sentence for an error of the client. */

@@ -73,12 +73,18 @@ export interface TaskResult {
   data_url?: string | null;
 }
 
-export interface Step {
+/** A step of a task whose type has steps. */
+export interface TaskStep {
   name: string;
-  status: string;
+  /** `resumed`: its results are those of an earlier run of the task. */
+  status: OrOther<"waiting" | "running" | "done" | "resumed" | "failed" | "cancelled">;
   progress: number;
+  /** Of the attempt that finished it. */
   run_seconds: number | null;
-  cost: unknown;
+  /** What AI services have reported that it cost: {unit: amount}. */
+  cost: Record<string, string>;
+  /** What it has made, of a step whose files are kept. */
+  images?: Picture[] | null;
 }
 
 export interface Task {
@@ -97,8 +103,8 @@ export interface Task {
   max_attempts: number;
   error: TaskError | null;
   result: TaskResult | null;
-  /** Of types with steps. */
-  steps?: Step[];
+  /** In the answer about a single task, of a type with steps. */
+  steps?: TaskStep[] | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;

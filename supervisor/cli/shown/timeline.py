@@ -51,6 +51,21 @@ def cost_lines(costs: list[Happening]) -> list[str]:
     return ["", *lines] if lines else []
 
 
+def step_lines(steps: list[Happening]) -> list[str]:
+    """The steps of a task of a type with steps, one line each."""
+    longest = max((len(each["name"]) for each in steps), default=0)
+    lines = [f"{each['name']:<{longest}}  {each['status']:<9} {_of_step(each)}".rstrip() for each in steps]
+    return [*lines, ""] if lines else []
+
+
+def _of_step(each: Happening) -> str:
+    said = [f"{each['progress']} %"] if each["status"] == "running" else []
+    if each["run_seconds"] is not None:
+        said.append(_span(each["run_seconds"]))
+    said += [f"{amount} {unit}" for unit, amount in each["cost"].items()]
+    return ", ".join(said)
+
+
 def _became(tried: Happening) -> str:
     if tried["ended_at"] is None:
         return "its outcome is not known yet"
@@ -60,7 +75,7 @@ def _became(tried: Happening) -> str:
 
 
 def _what(each: Happening) -> str:
-    said = []
+    said = [each["step"]] if each.get("step") else []  # a server of an older program has none
     if each["attempt"] and each["event"] not in ("submitted", "admitted", "resubmitted"):
         said.append(f"attempt {each['attempt']}, lease {each['lease']}")
     if each["worker"]:

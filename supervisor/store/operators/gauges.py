@@ -8,12 +8,14 @@ index's condition word for word.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from config.settings import Settings
 from supervisor.core.placement import Room, at_once
 from supervisor.database.interface.database import Transaction
 from supervisor.health.liveness import Liveness
+from supervisor.schema.tables import BETWEEN_STEPS
+from supervisor.steps.lanes import read_lane
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices
 from supervisor.store.operators import overview, waiting_counts
@@ -75,7 +77,8 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
     open_tasks, not_due = open_task_counts.open_tasks(tx), waiting_counts.not_due(tx)
     oldest = {type_: waiting_counts.oldest_due_seconds(tx, type_) for type_ in settings.tasks}
     due = {type_: open_tasks.get((type_, "pending"), 0) - not_due.get(type_, 0) for type_ in settings.tasks}
-    alive, needs = last_signs.read(tx, settings.silent_seconds), settings.needs_of_types
+    alive, most = last_signs.read(tx, settings.silent_seconds), settings.most_needs_of_types
+    waiting = waiting_needs(tx, settings, due)
     return Gauges(
         open_tasks=open_tasks,
         not_due=not_due,
@@ -92,20 +95,36 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
         deadly_tasks=len(overview.deadly(tx)),
         offers=offers(alive, less_held(tx, alive.rooms, settings)),
         needed={
-            name: sum(needs[type_].get(name, 0) * due[type_] for type_ in needs)
+            name: sum(needs.get(name, 0) * count for _, needs, count in waiting)
             for name in settings.names_of_offers
         },
         oldest_needed_seconds={
-            name: max((oldest[type_] for type_ in needs if name in needs[type_]), default=0.0)
+            name: max((oldest[type_] for type_, needs, _ in waiting if name in needs), default=0.0)
             for name in settings.names_of_offers
         },
         unplaceable={
-            type_: 0 if not alive.taking or at_once(type_, needs, alive.rooms) else due[type_]
+            type_: 0 if not alive.taking or at_once(type_, most, alive.rooms) else due[type_]
             for type_ in settings.tasks
         },
         troubled_users=notices.users_of_late(tx, OF_LATE_SECONDS),
         at=tx.value(f"SELECT {tx.as_text(tx.now)}"),
     )
+
+
+def waiting_needs(
+    tx: Transaction, settings: Settings, due: Mapping[str, int]
+) -> list[tuple[str, Mapping[str, int], int]]:
+    """[(type, what a task needs, how many are due)].  Of a type with steps, the tasks between two steps need what the
+    next one does, and all others what the first one does.  due: {type: tasks that are due}."""
+    between = tx.all(
+        f"SELECT type, lane, count(*) AS due FROM task_queue WHERE {BETWEEN_STEPS} AND ready = 1 GROUP BY type, lane"
+    )
+    found = [(row["type"], read_lane(row["lane"]).needs, row["due"]) for row in between if row["type"] in due]
+    for type_, task_type in settings.tasks.items():
+        begun = sum(row["due"] for row in between if row["type"] == type_)
+        needs = task_type.steps[0].needs if task_type.steps else task_type.needs
+        found.append((type_, needs, max(0, due[type_] - begun)))
+    return found
 
 
 def slots(alive: Liveness) -> Slots:

@@ -75,7 +75,7 @@ def read(tx: Transaction, settings: Settings) -> View:
 def queue(tx: Transaction, settings: Settings, alive: Liveness) -> list[View]:
     """Each type: tasks by status, how many are due, how long the oldest waits, whether it is paused, what it needs, and
     whether a worker takes it."""
-    needs = settings.needs_of_types
+    needs = settings.most_needs_of_types
     counted, ahead = open_task_counts.open_tasks(tx), waiting_counts.not_due(tx)
     paused = {row["name"]: row for row in pauses.all_rows(tx) if row["kind"] == pauses.TYPE}
     types = sorted({*settings.tasks, *(type_ for type_, _ in counted)})
@@ -87,7 +87,7 @@ def queue(tx: Transaction, settings: Settings, alive: Liveness) -> list[View]:
             "processing": counted.get((type_, "processing"), 0),
             "ai_processing": counted.get((type_, "ai_processing"), 0),
             "oldest_seconds": round(waiting_counts.oldest_due_seconds(tx, type_), 1),
-            "provider": settings.tasks[type_].provider if type_ in settings.tasks else None,
+            "provider": settings.tasks[type_].chain[0] if type_ in settings.tasks else None,
             "is_paused": type_ in paused,
             "needs": in_words(needs.get(type_, {})),
             "has_worker": at_once(type_, needs, alive.rooms) > 0 or not alive.taking,

@@ -11,6 +11,7 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.health.liveness import Liveness
 from supervisor.objects.disk_space import WAITING, WAITING_FOR_THE_STORE
 from supervisor.schema.tables import OPEN
+from supervisor.steps.lanes import read_lane
 from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import attempt_logs, audit, overview
@@ -18,14 +19,14 @@ from supervisor.store.queue import dispatch, last_signs
 from supervisor.store.queue.capacity import less_held
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
-from supervisor.store.tasks import history, task_views
+from supervisor.store.tasks import history, shown_steps, task_views
 from supervisor.store.webhooks import webhook_attempts
 
 View = dict[str, Any]
 
 
 def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: bool = True) -> View | None:
-    """The task's row, history, remote jobs, costs, webhooks, service, and operators' actions; None for no task.
+    """The task's row, history, steps, remote jobs, costs, webhooks, service, and operators' actions; None for no task.
 
     `view` is the user's view of the task, with its place instead of its position.  is_broker_up: the caller's finding.
     """
@@ -33,7 +34,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
         f"""SELECT id AS task_id, user_openid, type, status, stage, progress, attempt, lease, worker_id AS worker,
             priority, charge, failures, deaths, max_attempts, error, run_after,
             next_poll_at, remote_deadline_at, deadline_at, expires_at, created_at, updated_at, processing_started_at,
-            finished_at, params, {overview.unchanged(tx)} AS unchanged_seconds,
+            finished_at, lane, params, {overview.unchanged(tx)} AS unchanged_seconds,
             {tx.as_text(tx.shifted("deadline_at", str(-settings.stuck_grace_seconds)))} AS limit_at,
             CASE WHEN run_after > {tx.now} THEN 1 ELSE 0 END AS is_early,
             CASE WHEN status = 'processing' AND begun_lease < lease
@@ -44,6 +45,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
     if row is None:
         return None
     params, is_early = decoded(row.pop("params")), bool(row.pop("is_early"))
+    lane = row.pop("lane")
     jobs = tx.all(
         f"""SELECT provider, state, remote_id, lease, charge, cancel_wanted, created_at, updated_at,
             {tx.seconds_since("created_at")} AS age_seconds FROM remote_job
@@ -69,14 +71,18 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
             "free_slots": max(0, alive.slots - sum(each.busy for each in alive.taking)),
         },
         "limits": _limits(tx, settings, row),
-        "room": _room(tx, settings, row["type"], alive),
+        "room": _room(tx, settings, row["type"], lane, alive),
         "is_paused": pauses.is_paused(tx, pauses.TYPE, row["type"]),
         "waits_for_its_time": is_early,
         "unbegun_seconds": unbegun_seconds,
         "waits_for_room": row["worker"] is not None and row["stage"] in (WAITING, WAITING_FOR_THE_STORE),
-        "service": _service(tx, settings, row, params, jobs),
+        "service": _service(tx, settings, row, lane, params, jobs),
         "events": history.timeline(tx, task_id) or [],
         "remote_jobs": [{**job, "cancel_wanted": bool(job["cancel_wanted"])} for job in jobs],
+        "steps": [
+            {name: value for name, value in step.items() if name != "images"}
+            for step in shown_steps.shown(tx, task_id)
+        ],
         "costs": provider_costs.of_task(tx, task_id),
         "logs": attempt_logs.of_task(tx, task_id),
         "webhooks": webhook_attempts.of_task(tx, task_id),
@@ -106,9 +112,9 @@ def _limits(tx: Transaction, settings: Settings, row: Row) -> View:
     }
 
 
-def _room(tx: Transaction, settings: Settings, type_: str, alive: Liveness) -> View:
-    """What its type needs, whether workers take tasks and none takes its type, and how many would find room now."""
-    needs = settings.needs_of_types
+def _room(tx: Transaction, settings: Settings, type_: str, lane: str, alive: Liveness) -> View:
+    """What its type or its step needs, whether workers take tasks and none takes it, and how many have room now."""
+    needs = {type_: read_lane(lane).needs} if lane else settings.needs_of_types
     return {
         "needs": in_words(needs.get(type_, {})),
         "has_worker": at_once(type_, needs, alive.rooms) > 0 or not alive.taking,
@@ -116,15 +122,19 @@ def _room(tx: Transaction, settings: Settings, type_: str, alive: Liveness) -> V
     }
 
 
-def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: Sequence[Row]) -> View:
+def _service(
+    tx: Transaction, settings: Settings, row: Row, lane: str, params: Any, jobs: Sequence[Row]
+) -> View:
     """The service of the present or next request.  is_available: whether it, or its fallback, may be used now;
     asked_seconds: for how long a request of this claim has been unanswered, or None; remote_id: of its job.
     """
     type_ = settings.tasks.get(row["type"])
-    chain: tuple[str, ...] = type_.all_providers if type_ is not None else ()
+    step = read_lane(lane) if lane else None
+    chain: tuple[str, ...] = step.chain if step else type_.all_providers if type_ is not None else ()
     wished = params.get("provider") if isinstance(params, dict) else None
     if isinstance(wished, str) and wished in settings.providers:
         chain = (wished,)
+    terms = step or type_
     of_charge = [job for job in jobs if job["charge"] == row["charge"]]
     asked = [job for job in of_charge if job["state"] == "submitting" and job["lease"] == row["lease"]]
     waiting = [job for job in of_charge if job["state"] == "waiting"]
@@ -143,7 +153,7 @@ def _service(tx: Transaction, settings: Settings, row: Row, params: Any, jobs: S
         "down_reason": state["reason"] if state else None,
         "asked_next_at": state["until"] if state else None,
         "may_bill_twice": name in settings.providers_that_may_bill_twice,
-        "ai_timeout_seconds": type_.ai_timeout_seconds if type_ is not None else None,
+        "ai_timeout_seconds": terms.ai_timeout_seconds if terms is not None else None,
         "asked_seconds": asked[-1]["age_seconds"] if asked else None,
         "remote_id": waiting[-1]["remote_id"] if waiting else None,
     }

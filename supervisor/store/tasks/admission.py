@@ -19,7 +19,7 @@ from supervisor.media.file_kinds import kind_of_media_type
 from supervisor.schema.tables import UNADMITTED
 from supervisor.steps.lanes import lane_of
 from supervisor.steps.step_orders import hash_of_step
-from supervisor.store.counters import counters
+from supervisor.store.counters import counters, step_times
 from supervisor.store.ledger import credits
 from supervisor.store.limits import notices
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
@@ -100,15 +100,15 @@ class Planned:
     paid_credits: int = 0
 
 
-def plan_of(settings: Settings, type_: str) -> Planned | None:
+def plan_of(tx: Transaction, settings: Settings, type_: str) -> Planned | None:
     """The steps of a new task, as the settings say now; None for a type without steps."""
-    fixed = settings.tasks[type_].frozen_steps()
+    fixed = _fixed_steps(tx, settings, type_)
     return None if fixed is None else _planned(fixed, 0)
 
 
 def _plan_of_row(tx: Transaction, settings: Settings, row: Row) -> Planned | None:
     """The same for a row, which may be a retry: it goes on at the first step without results of the same params."""
-    fixed = settings.tasks[row["type"]].frozen_steps()
+    fixed = _fixed_steps(tx, settings, row["type"])
     if fixed is None:
         return None
     if row["charge"] == 1 or not settings.tasks[row["type"]].resume_on_retry:
@@ -118,6 +118,12 @@ def _plan_of_row(tx: Transaction, settings: Settings, row: Row) -> Planned | Non
     resumed = steps.resumed_at(tx, row["id"], row["charge"], hashes)
     paid = min(resumed.paid_credits, credits.net_paid(tx, row["id"]))
     return _planned(fixed, resumed.step, tuple(hashes[: resumed.step]), paid)
+
+
+def _fixed_steps(tx: Transaction, settings: Settings, type_: str) -> list[dict[str, Any]] | None:
+    """The type's steps as the task keeps them; weights that are not declared are learnt from the run times so far."""
+    task_type = settings.tasks[type_]
+    return task_type.frozen_steps(step_times.mean_seconds(tx, type_) if task_type.learns_weights else None)
 
 
 def _planned(

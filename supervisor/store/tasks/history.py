@@ -6,6 +6,7 @@ credits.  Users, the command line and operators see both together, in order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
@@ -18,6 +19,7 @@ Happening = dict[str, Any]
 MOST_MESSAGE_CHARACTERS = 500
 
 # The order of steps that happen in the same millisecond.
+_BEFORE_STEPS = ("submitted", "admitted", "resubmitted")
 _ORDER = {"submitted": 0, "resubmitted": 0, "debited": 1, "admitted": 2, "refunded": 4}
 _OTHERS = 3
 _CALLED = {"debit": "debited", "refund": "refunded"}
@@ -72,11 +74,12 @@ def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Hap
     """A task's events, oldest first; None if there is no such task.  user: only if the task is theirs, and without the
     AI service's whole answer (`error.detail`), which is for operators.
 
-    Each has `at`, `event`, `attempt`, `lease`, `worker` (its id), `run_after` (when a task that was put back is due),
-    `error` ({code, message}), `credits` (signed); values that do not apply are None.
+    Each has `at`, `event`, `step` (its name, of a type with steps), `attempt`, `lease`, `worker` (its id), `run_after`
+    (when a task that was put back is due), `error` ({code, message}), `credits` (signed); values that do not apply are
+    None.
     """
-    known = tx.value(
-        "SELECT 1 FROM task_queue WHERE id = :task_id AND (CAST(:user AS TEXT) IS NULL OR user_openid = :user)",
+    known = tx.one(
+        "SELECT steps FROM task_queue WHERE id = :task_id AND (CAST(:user AS TEXT) IS NULL OR user_openid = :user)",
         task_id=task_id, user=user,
     )  # fmt: skip
     if known is None:
@@ -86,17 +89,21 @@ def timeline(tx: Transaction, task_id: str, user: str | None = None) -> list[Hap
         "SELECT kind, amount, created_at AS at FROM credit_entry WHERE task_id = :task_id ORDER BY id",
         task_id=task_id,
     )
-    happened = [*(_step(row, in_full=user is None) for row in steps), *(_money(row) for row in moved)]
+    names = [step["name"] for step in decoded(known["steps"]) or ()]
+    happened = [*(_step(row, names, in_full=user is None) for row in steps), *(_money(row) for row in moved)]
     return sorted(happened, key=lambda each: (each["at"], _ORDER.get(each["event"], _OTHERS)))
 
 
-def _step(row: Row, *, in_full: bool) -> Happening:
+def _step(row: Row, names: Sequence[str], *, in_full: bool) -> Happening:
     error = decoded(row["error"])
     if isinstance(error, dict) and not in_full:
         error.pop("detail", None)
     return {
         "at": row["at"],
         "event": row["event"],
+        "step": names[row["step"]]
+        if row["step"] < len(names) and row["event"] not in _BEFORE_STEPS
+        else None,
         "attempt": row["attempt"],
         "lease": row["lease"],
         "worker": row["worker_id"],
@@ -110,6 +117,7 @@ def _money(row: Row) -> Happening:
     return {
         "at": row["at"],
         "event": _CALLED[row["kind"]],
+        "step": None,
         "attempt": None,
         "lease": None,
         "worker": None,

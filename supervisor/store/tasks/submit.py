@@ -149,6 +149,7 @@ class _Desk:
             images=[image for new in orders for image in _images_of(new)],
             count_open_to=settings.limits.open_tasks_per_user,
         )
+        self._plans: dict[str, admission.Planned | None] = {}
         self._pending = 0
         if settings.limits.pending_tasks:
             self._pending = open_task_counts.pending(tx) if pending is None else pending
@@ -179,9 +180,14 @@ class _Desk:
                 checked,
                 user=user,
                 turn=turn,
-                planned=admission.plan_of(self._settings, new.type),
+                planned=self._plan_of(new.type),
             ),
         )
+
+    def _plan_of(self, type_: str) -> admission.Planned | None:
+        if type_ not in self._plans:
+            self._plans[type_] = admission.plan_of(self._tx, self._settings, type_)
+        return self._plans[type_]
 
 
 def insert_unadmitted(tx: Transaction, new: NewTask) -> str:

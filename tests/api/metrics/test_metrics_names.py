@@ -30,6 +30,7 @@ CONTRACT = {
     "darkroom_tasks_finished_total": "counter",
     "darkroom_task_wait_seconds": "histogram",
     "darkroom_task_run_seconds": "histogram",
+    "darkroom_step_run_seconds": "histogram",
     "darkroom_ai_call_seconds": "histogram",
     "darkroom_refunds_total": "counter",
     "darkroom_feed_clients": "gauge",

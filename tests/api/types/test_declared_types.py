@@ -116,6 +116,7 @@ async def test_the_inputs_of_a_type_are_public_and_its_provider_is_not(
         "scenes": [],
         "parameters": SCHEMA,
         "outputs": ["images"],
+        "steps": [],
         "price": {"base": 0, "per": "picture", "credits": 1, "seconds": "", "by": []},
     }
     async with http.get(f"{web.url}/openapi.json") as answer:

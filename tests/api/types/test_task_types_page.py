@@ -29,7 +29,7 @@ def _blocks(page: Path, language: str) -> list[str]:
 
 def _declared(page: Path, folder: Path, *, price: bool = False) -> dict[str, str]:
     """The environment of the page's settings: its declaration, and its price in place of the plain one."""
-    poster, priced = _blocks(page, "toml")
+    poster, priced, _ = _blocks(page, "toml")
     if price:
         poster = (
             "\n".join(line for line in poster.splitlines() if not line.startswith("cost_credits"))

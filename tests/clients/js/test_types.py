@@ -102,6 +102,7 @@ def test_words_of_the_server_are_words_of_the_types() -> None:
     for name in (
         "Work",
         "Task",
+        "TaskStep",
         "Picture",
         "Thumbnail",
         "Estimate",

@@ -33,6 +33,7 @@ from darkroom_client.models import (
     Status,
     Task,
     TaskError,
+    TaskStep,
     Upload,
     Work,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "TaskError",
     "TaskFailed",
     "TaskLike",
+    "TaskStep",
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",

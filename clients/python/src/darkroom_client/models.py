@@ -70,8 +70,23 @@ class Order:
 
 
 @dataclass(frozen=True)
+class TaskStep:
+    """A step of a task whose type has steps.  status: waiting, running, done, resumed (its results are of an earlier
+    run), failed or cancelled.  run_seconds: of the attempt that ended it.  cost: {unit: amount} that AI services
+    reported.  images: of a step whose files are kept."""
+
+    name: str
+    status: str
+    progress: int
+    run_seconds: float | None
+    cost: Mapping[str, str]
+    images: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
 class Task:
-    """A task as it is now.  progress: 0 to 100.  eta_seconds: None where nothing is known."""
+    """A task as it is now.  progress: 0 to 100.  eta_seconds: None where nothing is known.  steps: of a single task
+    that was asked for, if its type has steps."""
 
     task_id: str
     work_id: str | None
@@ -91,6 +106,7 @@ class Task:
     started_at: datetime | None
     finished_at: datetime | None
     raw: Json = field(repr=False, compare=False)
+    steps: tuple[TaskStep, ...] = ()
 
     @property
     def has_ended(self) -> bool:
@@ -252,7 +268,13 @@ def task_of(told: Json, base: str) -> Task:
         started_at=_time_or_none(told["started_at"]),
         finished_at=_time_or_none(told["finished_at"]),
         raw=told,
+        steps=tuple(_step_of(each, base) for each in told.get("steps") or ()),
     )
+
+
+def _step_of(told: Json, base: str) -> TaskStep:
+    images, _ = _outputs_of(told, base)
+    return TaskStep(told["name"], told["status"], told["progress"], told["run_seconds"], told["cost"], images)
 
 
 def work_of(told: Json, base: str) -> Work:
