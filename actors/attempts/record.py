@@ -30,7 +30,7 @@ def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bo
     """
 
     found = results.together(files)
-    missing = 0 if without_pictures else found.missing_of(claim.count)
+    missing = 0 if without_pictures else found.missing_of(claim.count) + claim.lacking
     if claim.step < claim.last_step:
         return BatchedStep("advanced", claims.advance_all, _advance(claim, found, missing))
     missing = missing_of_order(claim, missing)
@@ -40,8 +40,9 @@ def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bo
 
 def missing_of_order(claim: Claim, missing: int) -> int:
     """The missing pictures of the order, from those of its last step, which may be to make more or fewer."""
-    ordered = claim.ordered or claim.count
-    return missing if ordered == claim.count else ordered * missing // claim.count
+    wanted = claim.count + claim.lacking
+    ordered = claim.ordered or wanted
+    return missing if ordered == wanted else ordered * missing // wanted
 
 
 def _advance(claim: Claim, found: results.Found, missing: int) -> claims.Advance:

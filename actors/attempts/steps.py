@@ -8,6 +8,7 @@ results, then deals with the step as with a task that has no steps.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from supervisor.core.errors import BadParams, LeaseLost
 from supervisor.database.interface.database import Transaction
 from supervisor.steps.step_orders import hash_of_step, order_of, progress_of
 from supervisor.store.tasks import steps
+
+_ALL_PICTURES = re.compile(r"\$\{steps\.(\w+)\.images\}")
 
 
 def at_step(tx: Transaction, settings: Settings, claim: Claim) -> Claim:
@@ -49,6 +52,7 @@ def at_step(tx: Transaction, settings: Settings, claim: Claim) -> Claim:
         image_keys={**claim.image_keys, **order.keys},
         count=count,
         ordered=claim.count,
+        lacking=_lacking(step, told.made),
         each=tuple({**each, "count": 1} for each in order.each),
     )
 
@@ -66,6 +70,12 @@ def shown_progress(claim: Claim, percent: int) -> int:
 def shown_stage(claim: Claim, stage: str) -> str:
     """The stage, which names the step."""
     return f"{claim.fixed[claim.step]['name']}: {stage}" if claim.fixed else stage
+
+
+def _lacking(step: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> int:
+    """How many of the pictures that `for_each` goes over were not made: they are missing in this step too."""
+    source = _ALL_PICTURES.fullmatch(step["for_each"] or "")
+    return int(made[source[1]]["missing"]) if source else 0
 
 
 def _filled(settings: Settings, claim: Claim) -> Mapping[str, Any]:

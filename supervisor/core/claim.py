@@ -15,7 +15,8 @@ class Claim:
     For a type with steps, params, image_keys and count are those of the order until `actors.attempts.steps` has made
     them those of the step; each: the params of each request of a step that has one for each of something;
     params_hash: of the step; fixed: all its steps, as they were fixed at admission; mistake: why the step can't be
-    done; ordered: the pictures of the order, where count is of the step.
+    done; ordered: the pictures of the order, where count is of the step; lacking: pictures that the step goes over
+    and that were not made.
 
     is_whole: False if the params were too large for the message; `tell_again` reads them.
     """
@@ -40,6 +41,7 @@ class Claim:
     fixed: tuple[dict[str, Any], ...] = ()
     mistake: Exception | None = None
     ordered: int = 0
+    lacking: int = 0
 
     @property
     def of_step(self) -> tuple[str, int, int]:

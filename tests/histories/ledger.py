@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def _check_charge(model: Model, task: Task, charge: int, entries: dict[str, list
         if paid != (max(0, price * task.picture_count - spared) if is_admitted else 0):
             model.broken(f"the debit is wrong, {said}, spared {spared}")
         wanted = {"failed": paid - kept, "cancelled": paid - kept}.get(task.status, 0)
+        if task.status == "completed" and task.last_step:
+            shown = len(json.loads(task.images) if isinstance(task.images, str) else task.images)
+            if shown + task.missing != task.picture_count:
+                model.broken(f"{shown} pictures are there and {task.missing} missing, {said}")
         if task.status == "completed":
             wanted = paid * task.missing // task.picture_count
         if back != wanted:

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.steps.lanes import read_lane
 from supervisor.store.limits import pauses
+from supervisor.store.sql.conditions import listed
 from supervisor.store.sql.rows import decoded
 
 GIVEN_UP = "This was not finished in time and is given up."
 ENDS_OF_SENTENCES = (".", "!", "?", "。")
 # Steps after which what happened before says nothing about the wait.
-_BEGINNINGS = ("submitted", "resubmitted")
+_BEGINNINGS = ("submitted", "resubmitted", "advanced")
 
 
 def why(tx: Transaction, row: Row, providers: Mapping[str, Sequence[str]]) -> str:
@@ -33,18 +35,22 @@ def _wait(tx: Transaction, row: Row, providers: Mapping[str, Sequence[str]]) -> 
         return "Its last attempt was still running."
     if said := _last_words(tx, row["id"]):
         return f"It waited to be tried again. The last attempt ended with: {said}"
+    never = "It was never begun"
+    if row["steps"] is not None:
+        never = f"Its step {decoded(row['steps'])[row['step']]['name']} was never begun"
     if pauses.is_paused(tx, pauses.TYPE, row["type"]):
-        return "It was never begun: an operator has paused this kind of task."
-    if halted := _halted(tx, providers.get(row["type"], ())):
-        return f"It was never begun: {halted}"
-    return "It was never begun: no worker was free for it."
+        return f"{never}: an operator has paused this kind of task."
+    chain = read_lane(row["lane"]).chain if row["lane"] else providers.get(row["type"], ())
+    if halted := _halted(tx, chain):
+        return f"{never}: {halted}"
+    return f"{never}: no worker was free for it."
 
 
 def _last_words(tx: Transaction, task_id: str) -> str:
     """The cause of the last attempt's end since the order was put back; empty without an attempt or a known cause."""
     steps = tx.all(
-        """SELECT event, error FROM task_event WHERE task_id = :task_id AND
-            (error IS NOT NULL OR event IN ('submitted','resubmitted')) ORDER BY id DESC LIMIT 1""",
+        f"""SELECT event, error FROM task_event WHERE task_id = :task_id AND
+            (error IS NOT NULL OR event IN ({listed(_BEGINNINGS)})) ORDER BY id DESC LIMIT 1""",
         task_id=task_id,
     )
     if not steps or steps[0]["event"] in _BEGINNINGS:

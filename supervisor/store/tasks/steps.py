@@ -62,13 +62,20 @@ def results(tx: Transaction, task_id: str, charge: int, step: int) -> Results | 
     if fixed is None:
         return None
     rows = tx.all(
-        """SELECT name, images, outputs FROM task_step
+        """SELECT name, images, outputs, missing FROM task_step
             WHERE task_id = :task_id AND charge = :charge AND step < :step ORDER BY step""",
         task_id=task_id, charge=charge, step=step,
     )  # fmt: skip
     return Results(
         decoded(fixed),
-        {row["name"]: {"images": decoded(row["images"]), "outputs": decoded(row["outputs"])} for row in rows},
+        {
+            row["name"]: {
+                "images": decoded(row["images"]),
+                "outputs": decoded(row["outputs"]),
+                "missing": row["missing"],
+            }
+            for row in rows
+        },
     )
 
 

@@ -16,9 +16,10 @@ from supervisor.remote.breaker import Sign
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions
 from supervisor.store.queue import workers
+from supervisor.store.recovery import stuck_tasks
 from supervisor.store.remote import remote_jobs, remote_reports
 from supervisor.store.tasks import claims, remote_wait, user_actions
-from tests.conftest import Store
+from tests.conftest import Clock, Store
 from tests.support.databases import fresh_settings, is_postgres
 from tests.support.models.stepped import advance_now, portrait
 from tests.support.servers.postgres_databases import give_back
@@ -211,6 +212,26 @@ def test_a_step_asks_nothing_that_an_earlier_attempt_of_it_has_asked(
     (second,) = store.dispatch()
     with pytest.raises(MayBeBilledAlready):
         store.write(lambda tx: remote_jobs.begin(tx, second, "of_paint", CAREFUL, 0, pictures=(0,)))
+
+
+def test_a_task_that_expires_between_two_steps_says_what_its_next_step_waited_for(
+    store: Store, claimed_task: Callable[..., Claim], clock: Clock
+) -> None:
+    claim = claimed_task(type_="portrait")
+    store.write(
+        lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0, code="internal", message="It broke.")
+    )
+    (again,) = store.dispatch()
+    store.write(lambda tx: advance_now(tx, again.task_id, again.lease))
+    store.write(
+        lambda tx: providers.note(tx, "of_paint", Sign.DOWN, probe=None, wait_seconds=60, reason="HTTP 401")
+    )
+    clock.advance(86_401)
+    store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.5))
+    said = str(store.task(claim.task_id)["error"])
+    assert (
+        "Its step paint was never begun: the AI service was down (HTTP 401)." in said and "broke" not in said
+    )
 
 
 def test_a_cancel_between_two_steps_refunds_all_but_what_is_kept(

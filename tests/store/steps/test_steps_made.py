@@ -13,6 +13,8 @@ import pytest
 from actors.providers.base import ContentRejected, Transient
 from config.settings import Settings
 from config.steps import Step
+from supervisor.store.feed import works
+from supervisor.store.retention import ageing
 from tests.conftest import Clock, Store
 from tests.support.databases import fresh_settings, is_postgres
 from tests.support.models.step_house import Asked, Fate, StepHouse
@@ -192,6 +194,18 @@ async def test_of_eight_two_that_are_refused_are_refunded_and_the_others_are_mad
     assert [each.pictures[0] for each in house.asked if each.step == 2] == list(range(8))
 
 
+async def test_pictures_that_a_step_before_has_not_made_are_refunded_too(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    steps = [Step(**STEPS[0]), Step(**STEPS[1] | {"provider": "spare"}), Step(**STEPS[2])]
+    house = opened(refuses((1, 2)), steps=steps)
+    task_id = house.order("portrait", count=3)
+    await house.live(task_id)
+    row = store.task(task_id)
+    assert (row["status"], row["missing"]) == ("completed", 1)
+    assert store.entries(task_id) == [(1, "debit", -3 * PRICE), (1, "refund", PRICE)]
+
+
 async def test_a_step_whose_every_picture_is_refused_fails_the_task(
     opened: Callable[..., StepHouse], store: Store
 ) -> None:
@@ -230,6 +244,20 @@ async def test_a_retry_goes_on_at_the_first_step_without_results(
     assert store.entries(task_id) == [
         (1, "debit", -PRICE), (1, "refund", PRICE - 5), (2, "debit", -(PRICE - 5)),
     ]  # fmt: skip
+
+
+async def test_what_finished_steps_have_made_is_kept_for_a_retry_and_goes_with_the_work(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(refuses((2, 0)))
+    task_id = house.order("portrait")
+    await house.live(task_id)
+    keys = [row["key"] for row in store.all("SELECT key FROM result_file ORDER BY step")]
+    assert len(keys) == 2
+    assert store.write(lambda tx: ageing.doom_orphans(tx, [*keys, f"results/{task_id}/none.jpg"])) == 1
+    work = store.work(task_id)
+    assert set(keys) <= set(store.write(lambda tx: works.delete(tx, work["id"], work["user_openid"])))
+    assert steps_of(store, task_id) == []
 
 
 async def test_a_retry_begins_anew_where_the_type_says_so(
