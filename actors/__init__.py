@@ -5,13 +5,18 @@ processing actors, whose time limits are settings, are declared when a worker or
 (`actors.entry.boot`). Producers may import it too: `from actors import submit; submit.send(...)`.
 """
 
+import os
+
 import dramatiq
 
 from actors.broker.broker import DarkroomBroker
 from actors.entry.boot import Boot, boot_scheduler, settle
 from actors.entry.middleware import broker_middleware
 
-dramatiq.set_broker(DarkroomBroker(middleware=broker_middleware(Boot()), settle=settle))
+_broker = DarkroomBroker(middleware=broker_middleware(Boot()), settle=settle)
+dramatiq.set_broker(_broker)
+# Processes may be forked from one that has imported this; the server must tell their unacknowledged messages apart.
+os.register_at_fork(after_in_child=_broker.take_new_id)
 
 from actors.entry.control_actors import cancel_remote, deliver_webhooks  # noqa: E402
 from actors.entry.submit_actor import submit  # noqa: E402

@@ -143,6 +143,10 @@ class DarkroomBroker(RedisBroker):
         assert self._bell_client_factory is not None
         return self._bell_client_factory()
 
+    def take_new_id(self) -> None:
+        """From now on this is another consumer to the server."""
+        self.broker_id = str(uuid4())
+
     def _settle_once(self) -> None:
         if self._client is not None:
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +137,22 @@ def _doctor(tmp_path: Path, address: str, *, well: bool) -> str:
     assert finding.well is well and "\n" not in finding.sentence
     assert PASSWORD not in finding.sentence and QUOTED not in finding.sentence
     return finding.sentence
+
+
+def test_processes_that_were_forked_after_the_import_are_different_consumers_to_the_broker():
+    """With one id they took each other's unacknowledged messages for lost ones, and gave them back."""
+    code = """
+import os, sys
+import actors, dramatiq
+reading, writing = os.pipe()
+for _ in range(2):
+    if os.fork() == 0:
+        os.write(writing, dramatiq.get_broker().broker_id.encode() + b" ")
+        os._exit(0)
+    os.wait()
+print(os.read(reading, 200).decode(), dramatiq.get_broker().broker_id)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert len(set(said.stdout.split())) == 3
