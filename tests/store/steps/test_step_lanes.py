@@ -15,6 +15,7 @@ from supervisor.core.errors import LeaseLost, MayBeBilledAlready
 from supervisor.remote.breaker import Sign
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions
+from supervisor.store.operators.audit import Operator
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.remote import remote_jobs, remote_reports
@@ -144,7 +145,9 @@ def test_a_step_whose_service_is_away_waits_and_other_steps_go_on(
 ) -> None:
     waiting = second_step("o-1")
     if how == "pause":
-        store.write(lambda tx: operator_actions.pause(tx, "ops", "provider", "of_paint", "because"))
+        store.write(
+            lambda tx: operator_actions.pause(tx, Operator("ops", "operator"), "provider", "of_paint", "")
+        )
     else:
         store.write(lambda tx: providers.note(tx, "of_paint", Sign.DOWN, probe=None, wait_seconds=60))
     new = admitted_task("o-2", type_="portrait")
