@@ -8,6 +8,7 @@ const MOST_LOOKED_AT = 6;
 const PAGE = 100;
 const AT_ONCE = 24;  // cards that are made before anything else is done
 const SLICE_MS = 12;  // for which cards are made before the page may do something else
+const LEAST_A_SLICE = 10;  // each slice lays the whole wall out: on a busy machine there must not be one for each card
 const RENEW_LINKS_MS = 6 * 3_600_000;  // links of what a search has found are no part of the watch
 const NEAR_PX = 200;  // from the edge of what is seen: `loading="lazy"` takes three screens more than there are
 
@@ -129,10 +130,11 @@ export class Wall {
 
   #putSome() {
     const until = performance.now() + SLICE_MS;
+    let n = 0;
     for (const [id, doc] of this.#coming) {
       this.#coming.delete(id);
       this.#put(doc, false);
-      if (performance.now() > until) break;
+      if (++n >= LEAST_A_SLICE && performance.now() > until) break;
     }
     if (this.#coming.size) setTimeout(() => this.#putSome(), 0);
     else this.#showSummary();
