@@ -31,10 +31,20 @@ def check(model: Model) -> None:
     ):
         booked.setdefault((task_id, charge), {}).setdefault(kind, []).append(amount)
     present = {row[0] for row in world.rows("SELECT id FROM task_queue")}
+    # What steps kept goes with the work; its ledger was checked before.
+    forgotten = {
+        row[0]
+        for row in world.rows(
+            """SELECT id FROM task_queue WHERE last_step > 0 AND work_id IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM works WHERE works.id = task_queue.work_id)"""
+        )
+    }
     for task in model.tasks.values():
         if task.id in present:
             for charge in range(1, task.charge + 1):
-                _check_charge(model, task, charge, booked.pop((task.id, charge), {}))
+                entries = booked.pop((task.id, charge), {})
+                if task.id not in forgotten:
+                    _check_charge(model, task, charge, entries)
     for (task_id, charge), entries in booked.items():
         if task_id in present or task_id not in model.tasks:
             model.broken(
