@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import darkroom_client as api
 import pytest
-from darkroom_client.effects import Answer, Broken, GetToken, Pause, Request, Send
+from darkroom_client.effects import Answer, Broken, GetToken, Open, Pause, Request, Send
 from darkroom_client.event_stream import StreamParser
+from darkroom_client.inputs import Local, told
 from darkroom_client.repeating import Setup, answered, pause_after
+from darkroom_client.sending import arguments
+from darkroom_client.watching import Watch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +115,111 @@ def test_pauses_grow_to_a_bound(tries: int, chance: float) -> None:
     assert pause is not None and 0.1 < pause <= 8
 
 
+# --- what a stranger gives ---
+
+
+def test_a_token_that_was_read_from_a_file_is_sent_and_no_secret_stands_in_an_error() -> None:
+    sent = arguments("http://x", Request("GET", "/"), "abc.def\n", 1)
+    assert sent["headers"]["Authorization"] == b"Bearer abc.def"
+    for token, key in (("secret\nx", "k"), ("t", "secret\x00")):
+        with pytest.raises(ValueError, match="control character") as raised:
+            arguments("http://x", Request("POST", "/", headers={"Idempotency-Key": key}), token, 1)
+        assert "secret" not in str(raised.value)
+
+
+def test_a_service_acts_for_a_user_of_any_name() -> None:
+    request = Setup("http://x", "用户-7").stamped(Request("GET", "/"))
+    assert arguments("http://x", request, "t", 1)["headers"]["X-User"] == "用户-7".encode()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "pictures.example.com", "https://", "http://[::1", "http://a..example", f"http://{'a' * 64}.example",
+        "https://u:p@pictures.example.com", "https://pictures.example.com/?a=1", "ftp://pictures.example.com",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_named_at_once(address: str) -> None:
+    with pytest.raises(ValueError, match="The address of Darkroom"):
+        api.Darkroom(address)
+
+
+def test_addresses_that_are_right_are_taken() -> None:
+    for address in (
+        "HTTPS://Pictures.example.com/",
+        "http://[::1]:8000",
+        "http://10.0.0.1:1/below",
+        "http://影.example",
+    ):
+        api.Darkroom(address).close()
+
+
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    for name in (b"\xff\xfe.bin", "图片 ✓.png".encode(), b"scan-1:10.png"):
+        path = tmp_path / os.fsdecode(name)
+        path.write_bytes(b"x")
+        local = told(str(path) if b":" not in name else os.fsdecode(name))
+        assert isinstance(local, Local)
+        called, _ = Local(path).read()
+        assert called.encode().endswith(name[-4:])
+    for address in ("http://x.example/a.png", "DATA:image/png;base64,AA", "s3://bucket/a"):
+        with pytest.raises(ValueError, match="https address"):
+            told(address)
+    assert told("HTTPS://x.example/a.png") == "HTTPS://x.example/a.png"
+
+
+# --- a watch ---
+
+
+class Outage:
+    """A watch whose server does what the script says, and then is away."""
+
+    def __init__(self, *answers: Answer | Broken | bytes, **more: Any) -> None:
+        self.now, self.opened, self.answers = 0.0, 0, list(answers)
+        setup = Setup("http://x", None, now=lambda: self.now, chance=lambda: 0.0)
+        self.watch = Watch(setup, **more)
+
+    def more(self) -> Any:
+        flow = self.watch.more()
+        told: Any = None
+        while True:
+            try:
+                effect = flow.send(told)
+            except StopIteration as end:
+                return end.value
+            self.opened += isinstance(effect, Open)
+            if isinstance(effect, Pause):
+                self.now += effect.seconds
+                told = None
+            elif isinstance(effect, GetToken):
+                told = "t"
+            else:
+                told = self.answers.pop(0) if self.answers else Broken("away")
+
+
+STREAMING = Answer(200, {"content-type": "text/event-stream"})
+INIT = b'id: e-1\nevent: init\ndata: {"docs": []}\n\n'
+
+
+def test_a_watch_whose_reader_was_slow_tries_again_before_it_gives_up() -> None:
+    outage = Outage(STREAMING, INIT, Broken("cut"), STREAMING, INIT)
+    assert outage.more()[0].kind == "init"
+    outage.now += 10_000  # what the reader did with it
+    assert outage.more()[0].kind == "init" and outage.opened == 2
+    with pytest.raises(api.ConnectionFailed):
+        outage.more()
+    assert 10_600 <= outage.now <= 10_640
+
+
+def test_a_watch_does_not_wait_for_an_hour_that_is_longer_than_its_outage() -> None:
+    outage = Outage(_no(503, retry_after="3600"))
+    with pytest.raises(api.Unavailable):
+        outage.more()
+    assert outage.now == 0
+    patient = Outage(_no(503, retry_after="3600"), STREAMING, INIT, outage_seconds=None)
+    assert patient.more()[0].kind == "init" and patient.now == 3600
+
+
 # --- webhooks ---
 
 KEY, OTHER = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -147,6 +257,8 @@ def test_a_message_is_refused_that_is_altered_old_early_or_anothers() -> None:
         ({**good, "Webhook-Signature": "v1,"}, BODY, NOW),
         ({**good, "Webhook-Signature": good["Webhook-Signature"].replace("v1,", "v1a,")}, BODY, NOW),
         ({**good, "Webhook-Signature": "v1,é"}, BODY, NOW),
+        ({**good, "Webhook-Signature": "v1,\udcff"}, BODY, NOW),  # a byte that is no text, from aiohttp
+        ({**good, "Webhook-Id": "\udcff"}, BODY, NOW),
         ({}, BODY, NOW),
     ):
         with pytest.raises(api.WebhookRefused):

@@ -273,13 +273,13 @@ class _Hands:
                 return answer_of(response, b"")
             async with aclosing(response):
                 return answer_of(response, await response.aread())
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Broken(why_of(error))
 
     async def _read(self) -> bytes | Broken:
         try:
             return b"" if self._chunks is None else await anext(self._chunks, b"")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Broken(why_of(error))
 
     async def aclose(self) -> None:

@@ -269,13 +269,13 @@ class _Hands:
                 return answer_of(response, b"")
             with closing(response):
                 return answer_of(response, response.read())
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Broken(why_of(error))
 
     def _read(self) -> bytes | Broken:
         try:
             return next(self._chunks, b"")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Broken(why_of(error))
 
     def close(self) -> None:

@@ -27,9 +27,14 @@ class Local:
         if isinstance(self.source, bytes):
             return DEFAULT_NAME, self.source
         if isinstance(self.source, Path):
-            return self.source.name, self.source.read_bytes()
+            return _sendable(self.source.name), self.source.read_bytes()
         name = getattr(self.source, "name", None)
-        return Path(name).name if isinstance(name, str) else DEFAULT_NAME, self.source.read()
+        return _sendable(Path(name).name) if isinstance(name, str) else DEFAULT_NAME, self.source.read()
+
+
+def _sendable(name: str) -> str:
+    """The name with a question mark for each byte of it that is no UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def told(source: Source) -> str | Local:
@@ -41,9 +46,9 @@ def told(source: Source) -> str | Local:
         return source.id
     if not isinstance(source, str):
         return Local(source)
-    if source.startswith("https://"):
+    if source.lower().startswith("https://"):
         return source
-    if re.match(r"[a-z][a-z0-9+.-]+:", source):
+    if re.match(r"data:|[a-z][a-z0-9+.-]*://", source, re.IGNORECASE):
         raise ValueError(f"An input is an https address, a file, bytes or an id, not {source[:40]!r}.")
     return source if _ID.fullmatch(source) else Local(Path(source))
 

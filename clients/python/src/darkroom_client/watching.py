@@ -41,7 +41,7 @@ class Watch:
         self.place = since
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._failures = 0  # attempts in a row that brought nothing
-        self._heard_at = setup.now()
+        self._away_since = 0.0  # when the first of them failed
         self._parser: StreamParser | None = None  # None: no stream is open
         self._token: str | None = None
 
@@ -60,7 +60,7 @@ class Watch:
                 why = chunk.why if isinstance(chunk, Broken) else "the stream ended"
                 yield from self.pause(errors.ConnectionFailed(f"The event stream broke: {why}"))
                 continue
-            self._failures, self._heard_at = 0, self._setup.now()
+            self._failures = 0
             found = list(self._events(self._parser, chunk))
             if found:
                 return found
@@ -139,15 +139,18 @@ class Watch:
         """Wait until the stream may be opened again.  Raises the error after an outage."""
         self._parser = None
         setup = self._setup
-        silent = setup.now() - self._heard_at
-        if self._outage_seconds is not None and silent > self._outage_seconds:
-            raise error
+        if not self._failures:  # only from now on: before, whoever reads the events may have been slow
+            self._away_since = setup.now()
         asked = getattr(error, "retry_after", 0.0) * (1 + LATER * setup.chance())
         longest = max(self._retry_seconds, LONGEST_PAUSE_SECONDS)
         seconds = asked or min(self._retry_seconds * 2.0 ** min(self._failures, 16), longest)
         self._failures += 1
         if self._until is not None:
             seconds = min(seconds, max(self._until - setup.now(), 0.0))
+        if self._outage_seconds is not None:
+            left = self._away_since + self._outage_seconds - setup.now()
+            if left <= 0 or (asked and seconds > left):  # a wait that does not fit is not begun
+                raise error
         yield Pause(seconds)
 
 

@@ -57,8 +57,13 @@ def verify_webhook(
     id_, sent_at, signatures = (found[name] for name in _HEADERS)
     if not (sent_at.isascii() and sent_at.isdigit() and len(sent_at) <= 15):
         raise WebhookRefused("webhook-timestamp is no time.")
-    to_sign = f"{id_}.{sent_at}.".encode() + body
-    given = [each[3:].encode() for each in signatures.split(" ")[:MOST_SIGNATURES] if each.startswith("v1,")]
+    # Servers hand a byte that is no text on as a surrogate: a stranger may send any.
+    to_sign = f"{id_}.{sent_at}.".encode(errors="surrogatepass") + body
+    given = [
+        each[3:].encode(errors="surrogatepass")
+        for each in signatures.split(" ")[:MOST_SIGNATURES]
+        if each.startswith("v1,")
+    ]
     expected = [base64.b64encode(hmac.digest(each, to_sign, hashlib.sha256)) for each in _keys_of(key)]
     # Each comparison takes the same time: nothing tells how much of a wrong signature was right.
     if not any(hmac.compare_digest(one, other) for one in given for other in expected):
