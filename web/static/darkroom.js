@@ -639,6 +639,7 @@ class Api {
       const why = (error && (error.message || error.errMsg)) || error;
       throw new DarkroomError(0, `No token could be had: ${why}`, { kind: "no_token" });
     }
+    token = String(token).trim();  // a file of a token ends with a line break
     const isOther = fresh && subjectOf(token) !== this._subject;
     this._subject = subjectOf(token);
     this._latest = token;
@@ -647,7 +648,9 @@ class Api {
   }
 
   headers(token, more) {
-    return Object.assign(token ? { Authorization: `Bearer ${token}` } : {}, this.user ? { "X-User": this.user } : {}, more);
+    const all = Object.assign(token ? { Authorization: `Bearer ${token}` } : {}, this.user ? { "X-User": this.user } : {}, more);
+    for (const name of Object.keys(all)) all[name] = headerText(name, all[name]);
+    return all;
   }
 
   /** The JSON of an answer, null where there is none.  Throws DarkroomError. */
@@ -734,6 +737,14 @@ function theirWx() {  // in a mini-program `wx` is a name, and no member of a gl
 
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 const jittered = (ms) => ms * (0.5 + Math.random() / 2);
+
+/** A value as its bytes in UTF-8, one character for each, which is what `fetch` sends.  Throws DarkroomError. */
+function headerText(name, value) {
+  if (/[\x00-\x1f\x7f]/.test(value)) {  // the value may be a secret, and is not told
+    throw new DarkroomError(422, `The value for ${name} has a control character in it.`, { kind: "bad_params" });
+  }
+  return encodeURIComponent(value).replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+}
 
 /** A new Idempotency-Key.  Not a secret: it only has to differ. */
 function newKey() {

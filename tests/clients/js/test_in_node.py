@@ -234,3 +234,21 @@ async def test_a_backend_acts_for_the_user_whom_it_names(
     path = project.write("backend.mjs", program)
     said = await output(project, path, proxy.url, shop.key("backend", "service"), USER)
     assert said == f"true {USER}\n" and shop.debits(USER) == 1
+
+
+async def test_users_and_keys_have_any_letters_and_no_secret_stands_in_an_error(
+    shop: DoorShop, project: Project
+) -> None:
+    program = """
+        import { database } from "darkroom-client";
+        const [, , baseUrl, token] = process.argv;
+        const order = { type: "poster", params: { prompt: "a fair" } };
+        const db = database({ baseUrl, token: `${token}\\n`, user: "用户-é" });
+        console.log(typeof (await db.submit(order)).task_id);
+        for (const [secret, key] of [["sec\\nret", "k"], [token, "sec\\nret"], [token, "ключ"]]) {
+          try { await database({ baseUrl, token: secret, user: "用户-é" }).submit(order, { key }); }
+          catch ({ status, message }) { console.log(status, /sec|ret/.test(message)); }
+        }"""
+    path = project.write("letters.mjs", program)
+    said = await output(project, path, shop.url, shop.key("backend", "service"))
+    assert said.split("\n")[:3] == ["string", "422 false", "422 false"] and shop.debits("用户-é") == 1, said
