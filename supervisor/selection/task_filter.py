@@ -1,7 +1,8 @@
 """Which tasks an action on many concerns: one filter, read alike from HTTP, the page and the command line.  Pure.
 
 Conditions that are named must all hold.  `from` and `to` are the time of the end for tasks that have ended, and of the
-order for tasks that are open.  An action must be given at least one condition, so that no slip concerns every task.
+order for tasks that are open.  An action must be given at least one condition, and none without a value, so that no
+slip (such as a shell's variable that is not set) concerns more tasks than are meant.
 """
 
 from __future__ import annotations
@@ -71,7 +72,12 @@ class TaskFilter:
         return {name: value for name, value in named.items() if value is not None}
 
     def up_to(self, moment: str) -> TaskFilter:
-        """The same, and nothing from after a moment: what is tried again and fails again is not met twice."""
+        """The same, and nothing from after a moment: what is tried again and fails again is not met twice.
+
+        Raises BadFilter if the filter begins after that moment.
+        """
+        if self.since is not None and self.since > moment:
+            raise BadFilter("from", f"from is {self.since}, but that is in the future: it is {moment} now.")
         return dataclasses.replace(self, until=moment if self.until is None else min(self.until, moment))
 
 
@@ -89,7 +95,10 @@ def read_filter(words: Mapping[str, Any], action: Action | None = None) -> TaskF
         raise BadFilter(
             unknown[0], f"There is no condition {unknown[0]!a:.40}; there are {', '.join(MEMBERS)}."
         )
-    given = {name: _text(name, words[name]) for name in MEMBERS if words.get(name) not in (None, "")}
+    empty = [name for name in MEMBERS if name in words and words[name] in (None, "")]
+    if action is not None and empty:
+        raise BadFilter(empty[0], f"{empty[0]} is empty: give it a value, or leave it out.")
+    given = {name: _text(name, words[name]) for name in MEMBERS if name in words and name not in empty}
     if action is not None and not set(given) - {"status"}:
         raise BadFilter(
             "", f"Name at least one condition: {', '.join(each for each in MEMBERS if each != 'status')}."

@@ -6,6 +6,7 @@ A part is as small, and the rest after it as long, that the writer's lock is fre
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from collections.abc import Callable
 from config.settings import Settings
 from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS
 from supervisor.database.interface.database import Database, Transaction
+from supervisor.selection.task_filter import BadFilter
 from supervisor.store.operators import bulk_actions
+
+log = logging.getLogger("darkroom")
 
 Part = tuple[str, bulk_actions.View]
 
@@ -55,8 +59,14 @@ def run_action(
 
 
 def run_all(database: Database, settings: Settings, stop: threading.Event) -> int:
-    """Run every action that has parts to do, the oldest first; how many there were."""
+    """Run every action that has parts to do, the oldest first; how many there were.
+
+    One whose filter this version can't read is left to processes of the version that has begun it.
+    """
     waiting = database.read(bulk_actions.running)
     for bulk_id in waiting:
-        run_action(database, settings, bulk_id, stop)
+        try:
+            run_action(database, settings, bulk_id, stop)
+        except BadFilter as bad:
+            log.warning("the action %s on many tasks is left to another version: %s", bulk_id, bad)
     return len(waiting)

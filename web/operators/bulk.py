@@ -35,18 +35,16 @@ async def preview(request: web.Request) -> web.Response:
     """200 with what an action would concern: how many tasks, which credits, and a sample.  Changes nothing."""
     viewer_of(request)
     action, wanted, _ = await judge_json(request, lambda body: _asked(body, ("action", "filter")))
-    context = context_of(request)
-    seen = await context.read(request, lambda tx: bulk_actions.preview(tx, context.settings, action, wanted))
-    return json_answer(seen)
+    return json_answer(await _preview(request, action, wanted))
 
 
 async def start(request: web.Request) -> web.Response:
     """202 with the action, which begins at once; 409 if more tasks match than were expected."""
-    operator, context = operator_of(request), context_of(request)
+    operator = operator_of(request)
     action, wanted, expected = await judge_json(
         request, lambda body: _asked(body, ("action", "filter", "expected"))
     )
-    seen = await context.read(request, lambda tx: bulk_actions.preview(tx, context.settings, action, wanted))
+    seen = await _preview(request, action, wanted)
     if seen["count"] > expected:
         detail = (
             f"{seen['count']} tasks match by now, and {expected} were expected; look at the preview again."
@@ -126,8 +124,23 @@ def _asked(body: Any, members: tuple[str, ...]) -> tuple[Action, TaskFilter, int
         action = read_action(given.get("action"))
         return action, read_filter(words, action), expected
     except BadFilter as bad:
-        pointer = "/action" if bad.member == "action" else f"/filter/{bad.member}".rstrip("/")
-        raise unprocessable(pointer, str(bad)) from None
+        raise _problem(bad) from None
+
+
+async def _preview(request: web.Request, action: Action, wanted: TaskFilter) -> dict[str, Any]:
+    """What the action would concern.  Raises a Problem, 422."""
+    context = context_of(request)
+    try:
+        return await context.read(
+            request, lambda tx: bulk_actions.preview(tx, context.settings, action, wanted)
+        )
+    except BadFilter as bad:
+        raise _problem(bad) from None
+
+
+def _problem(bad: BadFilter) -> Problem:
+    pointer = "/action" if bad.member == "action" else f"/filter/{bad.member}".rstrip("/")
+    return unprocessable(pointer, str(bad))
 
 
 def _bulk_id(request: web.Request) -> str:

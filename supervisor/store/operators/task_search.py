@@ -40,7 +40,7 @@ def matching(tx: Transaction, settings: Settings, wanted: TaskFilter) -> tuple[s
         )
         given |= {"provider": wanted.provider, "first_of": first}
     if wanted.text is not None:
-        said = "lower({row}error ->> '{member}') LIKE :words ESCAPE '~'"
+        said = "lower({row}error ->> '{member}') LIKE lower(:words) ESCAPE '~'"
         of_task = said.format(row="", member="message")
         of_steps = " OR ".join(
             said.format(row="task_event.", member=member) for member in ("message", "detail")
@@ -49,7 +49,7 @@ def matching(tx: Transaction, settings: Settings, wanted: TaskFilter) -> tuple[s
             f"({of_task} OR EXISTS (SELECT 1 FROM task_event WHERE task_event.task_id = task_queue.id"
             f" AND ({of_steps})))"
         )
-        given["words"] = f"%{_plain(wanted.text.lower())}%"
+        given["words"] = f"%{_plain(wanted.text)}%"
     return " AND ".join(f"({part})" for part in parts), given
 
 

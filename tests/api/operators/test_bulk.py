@@ -76,6 +76,9 @@ async def test_more_than_was_seen_is_409(web: Web, http: aiohttp.ClientSession) 
         ({"action": "retry", "filter": []}, "/filter"),
         ({"action": "retry", "filter": {"user": "o-7"}, "more": 1}, "/more"),
         ({"action": "retry", "filter": {"from": "2026-13-01"}}, "/filter/from"),
+        ({"action": "retry", "filter": {"from": "2999-01-01"}}, "/filter/from"),
+        ({"action": "cancel", "filter": {"type": "photography", "user": ""}}, "/filter/user"),
+        ({"action": "cancel", "filter": {"type": "photography", "user": None}}, "/filter/user"),
     ],
 )
 async def test_a_wrong_filter_is_422(web: Web, http: aiohttp.ClientSession, body: Any, pointer: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.core.claim import Claim
 from supervisor.core.errors import BulkNotFound
-from supervisor.selection.task_filter import Action, read_filter
+from supervisor.selection.task_filter import Action, BadFilter, read_filter
 from supervisor.services import bulk_runner
 from supervisor.services.bulk_runner import run_action
 from supervisor.store.operators import audit, bulk_actions
@@ -74,11 +74,12 @@ def test_a_preview_counts_and_changes_nothing(store: Store, failed_task: Callabl
         ({"code": "provider_error"}, {"b"}),
         ({"text": "QUOTA"}, {"b"}),
         ({"text": "50%"}, {"d"}),
+        ({"text": "Überlastet"}, {"e"}),
         ({"text": "5_%"}, set()),
         ({"text": "the cluster"}, {"a"}),
-        ({"provider": "studio"}, {"a", "b", "c", "d"}),
+        ({"provider": "studio"}, {"a", "b", "c", "d", "e"}),
         ({"provider": "another"}, set()),
-        ({"from": "2000-01-01"}, {"a", "b", "c", "d"}),
+        ({"from": "2000-01-01"}, {"a", "b", "c", "d", "e"}),
         ({"to": "2000-01-01"}, set()),
         ({"user": "o-1", "code": "internal"}, {"a"}),
     ],
@@ -91,6 +92,7 @@ def test_every_condition_narrows(
         "b": (claimed_task("o-1"), "provider_error", "The quota is used up.", ""),
         "c": (claimed_task("o-2", type_="fitting"), "internal", "It broke.", ""),
         "d": (claimed_task("o-3"), "internal", "Only 50% of it came.", ""),
+        "e": (claimed_task("o-4"), "no_answer", "No answer.", "Überlastet"),
     }
     for claim, code, message, detail in made.values():
         store.write(lambda tx, c=claim, d=detail, k=code, m=message: _fail(tx, c, k, m, d))  # type: ignore[misc]
@@ -274,3 +276,26 @@ def test_old_actions_are_forgotten_and_running_ones_kept(
     clock.advance(100)
     assert store.write(lambda tx: bulk_actions.prune(tx, 60, 10)) == 1
     assert [each["id"] for each in store.database.read(bulk_actions.newest)] == [goes_on]
+
+
+def test_an_action_of_which_nobody_can_read_the_filter_holds_no_other_up(
+    store: Store, failed_task: Callable[..., str]
+) -> None:
+    """A newer version, beside which this one runs for an upgrade, may know more conditions."""
+    of_tomorrow = start(store, "retry", user="o-1")["id"]
+    store.write(
+        lambda tx: tx.execute(
+            "UPDATE bulk_action SET filter = :filter WHERE id = :id",
+            filter='{"colour": "red"}', id=of_tomorrow,
+        )
+    )  # fmt: skip
+    failed_task("o-2")
+    ours = start(store, "retry", user="o-2")["id"]
+    bulk_runner.run_all(store.database, store.settings, threading.Event())
+    assert (show(store, of_tomorrow)["state"], show(store, ours)["state"]) == ("running", "done")
+
+
+def test_a_time_that_has_not_come_is_refused(store: Store) -> None:
+    """Its filter would end before it begins: no runner could read it again."""
+    with pytest.raises(BadFilter, match="that is in the future"):
+        preview(store, "retry", **{"from": "2999-01-01"})
