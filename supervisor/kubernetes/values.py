@@ -29,6 +29,8 @@ _IN_THE_SECRET = {
     "DARKROOM_S3__ACCESS_KEY_ID": "in-the-secret",
     "DARKROOM_S3__SECRET_ACCESS_KEY": "in-the-secret",
 }
+_SECRET_NAME = re.compile(r"secret|token|key|password|authorization|cookie|credential", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"""://[^/\s"'@]*:[^/\s"'@]+@|-----BEGIN [A-Z ]*PRIVATE KEY-----""")
 OF_THE_MANIFESTS = {
     "DARKROOM_CONFIG": "it is the file of settings_file",
     "DARKROOM_DATA_DIR": "it is a scratch volume",
@@ -168,7 +170,9 @@ def read_values(path: Path) -> tuple[Values, Settings, dict[str, str]]:
     _refuse_secrets(values)
     settings = _settings_of(values, path.parent)
     _refuse_idle_types(values, settings)
-    return values, settings, _files(values, path.parent)
+    files = _files(values, path.parent)
+    _refuse_secrets_of_files(values, files)
+    return values, settings, files
 
 
 def variables(values: Values) -> dict[str, str]:
@@ -213,14 +217,47 @@ def _refuse_secrets(values: Values) -> None:
         )
         if manifest is not None:
             raise ValuesError(f"settings.{name} can't be set here: {OF_THE_MANIFESTS[manifest]}.")
-        is_secret = re.search(r"SECRET|TOKEN|KEY|PASSWORD", name) or re.search(
-            r"://[^/\s]*:[^/\s]*@", str(value)
-        )
-        if is_secret:
+        if _is_secret(name, value):
             raise ValuesError(
                 f"settings.{name} is or holds a secret, and manifests are no place for one: make it a key of the "
                 f"Secret {values.secret!r}."
             )
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """By its name, or by what it holds.  A number is none (`TOKEN_SECONDS`), nor is text that refers to a secret."""
+    if not isinstance(value, str) or not value:
+        return False
+    return bool((_SECRET_NAME.search(name) and "${" not in value) or _SECRET_TEXT.search(value))
+
+
+def _refuse_secrets_of_files(values: Values, files: dict[str, str]) -> None:
+    """The files become a ConfigMap, which whoever may read the namespace can read."""
+    for name, text in files.items():
+        if _SECRET_TEXT.search(text):
+            what = f"{name} holds a secret (a password in an address, or a private key)"
+        elif name == values.settings_file and (place := _secret_in(tomllib.loads(text))):
+            what = f"{'.'.join(place)} in {name} is a secret"
+        else:
+            continue
+        raise ValuesError(
+            f"{what}, and manifests are no place for one: take it out, and make it a key of the Secret "
+            f"{values.secret!r}, such as DARKROOM_PROVIDERS__<name>__SECRETS__KEY."
+        )
+
+
+def _secret_in(value: Any, place: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """The place of the first secret in a file of settings.  Types are public, and a service's own name says nothing."""
+    if isinstance(value, dict | list):
+        named = value.items() if isinstance(value, dict) else ((str(n), each) for n, each in enumerate(value))
+        below = ((*place, key) for key, _ in named)
+        inner = value.values() if isinstance(value, dict) else value
+        found = (_secret_in(each, where) for where, each in zip(below, inner, strict=True))
+        return next((each for each in found if each is not None), None)
+    if place[0].lower() == "tasks":
+        return None
+    of_provider = place[0].lower() == "providers"
+    return place if _is_secret(".".join(place[2 if of_provider else 0 :]), value) else None
 
 
 def _settings_of(values: Values, folder: Path) -> Settings:

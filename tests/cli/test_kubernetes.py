@@ -218,6 +218,39 @@ def test_a_wrong_value_is_one_sentence(
     assert re.search(says, done.output), done.output
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ('secrets = { KEY = "sk-123" }', "providers.flux.secrets.KEY in darkroom.toml is a secret"),
+        ('submit = { headers = { Authorization = "Bearer sk-123" } }', "headers.Authorization in darkroom.toml is"),
+        ('submit = { body = { list = [{ api_key = "sk-123" }] } }', "body.list.0.api_key in darkroom.toml is a secret"),
+        ('env = { HF_TOKEN = "hf_123" }', "env.HF_TOKEN in darkroom.toml is a secret"),
+        ('url = "http://ann:sesame@10.0.0.7:9000"', "a password in an address"),
+        ('# http://ann:sesame@10.0.0.7:9000', "a password in an address"),
+        ('[s3]\naccess_key_id = "AKIA"\nsecret_access_key = "x"', "s3.access_key_id in darkroom.toml is a secret"),
+        ('[webhooks]\nsecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"', "webhooks.secret in darkroom.toml is a secret"),
+    ],
+)  # fmt: skip
+def test_a_secret_in_a_file_that_would_become_a_config_map_is_refused(
+    tmp_path: Path, run: Callable[..., Result], line: str, place: str
+) -> None:
+    path = changed(tmp_path, "gpu", "", "")
+    with (path.parent / "darkroom.toml").open("a") as file:
+        file.write(f"\n{line}\n")
+    done = run(path)
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert place in done.output and "make it a key of the Secret 'darkroom'" in done.output, done.output
+    assert not any(each in done.output for each in ("sk-123", "hf_123", "sesame", "whsec"))
+
+
+def test_what_only_refers_to_a_secret_or_counts_is_none(tmp_path: Path, run: Callable[..., Result]) -> None:
+    path = changed(tmp_path, "gpu", "", "")
+    with (path.parent / "darkroom.toml").open("a") as file:
+        file.write('submit = { headers = { Authorization = "Bearer ${secret.KEY}" }, body = { max_tokens = 7 } }\n')
+        file.write("[wechat]\ntoken_seconds = 60\n[providers.monkey]\nkind = \"studio\"\n")
+    assert run(path).exit_code == 0, run(path).output
+
+
 def test_an_example_is_a_beginning(tmp_path: Path, run: Callable[..., Result]) -> None:
     folder = tmp_path / "mine"
     assert run("--example", "gpu", folder).exit_code == 0
