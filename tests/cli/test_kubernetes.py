@@ -246,8 +246,10 @@ def test_a_secret_in_a_file_that_would_become_a_config_map_is_refused(
 def test_what_only_refers_to_a_secret_or_counts_is_none(tmp_path: Path, run: Callable[..., Result]) -> None:
     path = changed(tmp_path, "gpu", "", "")
     with (path.parent / "darkroom.toml").open("a") as file:
-        file.write('submit = { headers = { Authorization = "Bearer ${secret.KEY}" }, body = { max_tokens = 7 } }\n')
-        file.write("[wechat]\ntoken_seconds = 60\n[providers.monkey]\nkind = \"studio\"\n")
+        file.write(
+            'submit = { headers = { Authorization = "Bearer ${secret.KEY}" }, body = { max_tokens = 7 } }\n'
+        )
+        file.write('[wechat]\ntoken_seconds = 60\n[providers.monkey]\nkind = "studio"\n')
     assert run(path).exit_code == 0, run(path).output
 
 
