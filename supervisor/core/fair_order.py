@@ -37,7 +37,7 @@ class Waiting(NamedTuple):
     """A due task, as the pick reads it.  waited_seconds: since it became due.
 
     step, lane: of the step that it is at (`supervisor.steps.lanes`).  is_under_way: a step of this charge is finished,
-    so the task counts as running already.
+    so the task counts as running already.  alone: no other task may run in its worker.
     """
 
     place: Place
@@ -47,6 +47,7 @@ class Waiting(NamedTuple):
     step: int = 0
     lane: str = ""
     is_under_way: bool = False
+    alone: bool = False
 
     @property
     def line(self) -> str:
@@ -73,7 +74,8 @@ def pick(
     """The tasks to dispatch now, in fair order, each with the worker that it is for.
 
     heads: one stream for each line, each in order.  room_of_*: how many more may run; called once for each key.  A line
-    for which no worker has room keeps its place, and others go on.
+    for which no worker has room keeps its place, and others go on.  A task that waits for a worker of its own holds up
+    only the worker that is kept for it.
     """
     users: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -91,9 +93,10 @@ def pick(
             continue
         if not waiting.is_under_way and (users[waiting.user] <= 0 or types[waiting.type] <= 0):
             continue
-        worker_id = placement.place(waiting.type, waiting.line)
+        worker_id = placement.place(waiting.type, waiting.line, alone=waiting.alone)
         if worker_id is None:
-            lines[waiting.line] = 0
+            if not waiting.alone:
+                lines[waiting.line] = 0
             continue
         lines[waiting.line] -= 1
         if not waiting.is_under_way:

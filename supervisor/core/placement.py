@@ -8,6 +8,10 @@ worker with a GPU is not filled with tasks that can run elsewhere, while there i
 only shrinks, so a type without a worker is not tried again before the next pick. The offers that it needs are reserved
 on the worker that lacks fewest of them. Else a task that needs two GPUs would wait for ever behind tasks that take one
 as soon as it is free.
+
+A task that must run alone gets a worker that does nothing else, and takes all of it. If each worker is at work, the one
+with the fewest tasks is kept: nothing more is placed there until it is empty. It has the fewest in the next pick too,
+unless another one has fewer still, so the wait ends.
 """
 
 from __future__ import annotations
@@ -23,12 +27,16 @@ Amounts = Mapping[str, int]
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """A worker's slots, offers (all or the free ones), and the types that it takes, None for all."""
+    """A worker's slots, offers (all or the free ones), and the types that it takes, None for all.
+
+    held: slots that are taken, beside the free ones.
+    """
 
     worker_id: str
     slots: int
     offers: Amounts = dataclasses.field(default_factory=dict)
     types: frozenset[str] | None = None
+    held: int = 0
 
     def takes(self, type_: str) -> bool:
         """Whether it is not restricted to other types."""
@@ -50,7 +58,7 @@ class Room:
         return dataclasses.replace(self, offers=offers)
 
 
-def room_of(row: Mapping[str, Any], slots: int | None = None) -> Room:
+def room_of(row: Mapping[str, Any], slots: int | None = None, held: int = 0) -> Room:
     """The room of a worker's row, with all of its offers.  slots: as many; all of them if not given."""
     types = row["types"]
     return Room(
@@ -58,6 +66,7 @@ def room_of(row: Mapping[str, Any], slots: int | None = None) -> Room:
         row["slots"] if slots is None else slots,
         json.loads(row["offers"]),
         None if types is None else frozenset(json.loads(types)),
+        held,
     )
 
 
@@ -88,11 +97,16 @@ class Placement:
         """Whether no worker has a slot."""
         return self._free <= 0
 
-    def place(self, type_: str, line: str = "") -> str | None:
-        """Take room for a task of this type; the worker, or None where none has room.  line: the lane of its step."""
+    def place(self, type_: str, line: str = "", *, alone: bool = False) -> str | None:
+        """Take room for a task of this type; the worker, or None where none has room.  line: the lane of its step.
+
+        alone: the task must be the only one of its worker.
+        """
         need = self._needs.get(line or type_, {})
         if self.is_full:
             return None
+        if alone:
+            return self._place_alone(type_, need)
         if self._heap is not None:
             return None if need else self._most_slots(self._heap)
         able = [room for room in self._rooms.values() if room.times(type_, need)]
@@ -102,14 +116,46 @@ class Placement:
         room = min(
             able,
             key=lambda each: (
-                self._kept_for_others(each, need) - each.slots,
+                self._kept_for_others(each.offers, need) - each.slots,
                 each.types is None,
                 each.worker_id,
             ),
         )
-        self._rooms[room.worker_id] = dataclasses.replace(room.without(need), slots=room.slots - 1)
+        self._rooms[room.worker_id] = _with_taken(room.without(need), 1)
         self._free -= 1
         return room.worker_id
+
+    def _place_alone(self, type_: str, need: Amounts) -> str | None:
+        """The whole of an empty worker; without one, the emptiest is kept free of others and the task waits."""
+        self._leave_heap()
+        able = [
+            room
+            for room in self._rooms.values()
+            if room.slots > 0 and room.takes(type_) and _covers(self._whole[room.worker_id], need)
+        ]
+        if not able:
+            return None
+        # Only `held` changes from pick to pick, so the same worker is kept until it is empty.
+        room = min(
+            able,
+            key=lambda each: (
+                each.held,
+                self._kept_for_others(self._whole[each.worker_id], need),
+                each.types is None,
+                each.slots + each.held,
+                each.worker_id,
+            ),
+        )
+        del self._rooms[room.worker_id]
+        self._free -= room.slots
+        return room.worker_id if room.held == 0 else None
+
+    def _leave_heap(self) -> None:
+        """From now on look at every worker: one of them leaves the heap, from its middle perhaps."""
+        for negated, worker_id in self._heap or []:
+            room = self._rooms[worker_id]
+            self._rooms[worker_id] = _with_taken(room, room.slots + negated)
+        self._heap = None
 
     def _keep_for(self, type_: str, need: Amounts) -> None:
         """No later task takes the awaited offer from the worker that will have it free soonest."""
@@ -129,10 +175,14 @@ class Placement:
         self._free -= 1
         return worker_id
 
-    def _kept_for_others(self, room: Room, need: Amounts) -> int:
+    def _kept_for_others(self, offers: Amounts, need: Amounts) -> int:
         """Slots there that tasks with other needs than this one's could use."""
         others = self._least.keys() - need.keys()
-        return max((room.offers.get(name, 0) // self._least[name] for name in others), default=0)
+        return max((offers.get(name, 0) // self._least[name] for name in others), default=0)
+
+
+def _with_taken(room: Room, count: int) -> Room:
+    return dataclasses.replace(room, slots=room.slots - count, held=room.held + count)
 
 
 def _covers(offers: Amounts, need: Amounts) -> bool:

@@ -132,6 +132,15 @@ def suspects_at_once(lives: int) -> int:
     """How many suspected poison tasks may run at once, if each of them may die `lives` times more.
 
     Each time a group dies, its tasks lose one life and the next group is half as large.  So the poison is found within
-    as many steps as it has lives, and an innocent task runs alone when it has one life left.
+    as many steps as it has lives, and an innocent task is the only suspect that runs when it has one life left.
     """
     return 1 << max(0, min(lives - 1, 16))
+
+
+def is_last_life(lives: int) -> bool:
+    """Whether one more death ends a task that may die `lives` times more.
+
+    Such a task runs in a worker in which no other task runs.  Poison that is not suspected yet may be among any others.
+    So the last death is the task's own: it was caused by the task, or by something that killed its worker from outside.
+    """
+    return lives <= 1

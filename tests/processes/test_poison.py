@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supervisor.core.rescue import Budget, GiveUp, RunAgain, after_death, suspects_at_once
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import claims
 from tests.conftest import Store
 
 MAX_ATTEMPTS = 3  # the default
@@ -67,6 +68,72 @@ def test_the_fewer_lives_suspects_have_left_the_fewer_of_them_run_at_once(
         most = suspects_at_once(min(2 * MAX_ATTEMPTS + 1 - store.task(task)["deaths"] for task in died))
         assert 1 <= len(died) <= most
     assert len(set(die_together()) & set(suspects)) == 1, "with its last life each runs as the only suspect"
+
+
+@pytest.fixture
+def placed(store: Store) -> Callable[[], dict[str, str]]:
+    """What a pick for the workers a and b claims: the worker of each task."""
+    return lambda: {
+        claim.task_id: store.task(claim.task_id)["worker_id"] for claim in store.dispatch("a", "b")
+    }
+
+
+@pytest.fixture
+def last_life(admitted_task: Callable[..., str], die_together: Callable[[], list[str]], clock) -> str:
+    """A task, due now, that one more death ends."""
+    task = admitted_task("o-last")
+    for _ in range(2 * MAX_ATTEMPTS - 1):
+        assert die_together() == [task]
+    clock.advance(seconds=600)
+    return task
+
+
+def test_no_other_task_is_placed_beside_one_with_its_last_life(
+    store: Store,
+    admitted_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    last_life: str,
+    placed: Callable[[], dict[str, str]],
+) -> None:
+    """Any other task may be poison that is not suspected yet."""
+    store.write(_ripened)
+    others = [admitted_task(f"o-{n}") for n in range(3)]
+    for worker in ("a", "b"):
+        live_worker(worker, slots=8)
+    first = placed()
+    assert first.keys() == {last_life, *others}
+    assert {first[task] for task in others} == {"a", "b"} - {first[last_life]}
+    late = [admitted_task(f"o-late-{n}") for n in range(10)]
+    joined = placed()
+    assert len(joined) == 5 and set(joined.values()) == {first[others[0]]}, "nothing joins it while it runs"
+    row = store.task(last_life)
+    store.write(lambda tx: claims.complete(tx, last_life, row["lease"], []))
+    left = set(late) - joined.keys()
+    assert placed() == dict.fromkeys(left, first[last_life]), "its worker takes others again"
+
+
+def test_a_worker_that_is_never_empty_is_kept_for_a_task_with_its_last_life(
+    store: Store,
+    admitted_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    last_life: str,
+    placed: Callable[[], dict[str, str]],
+) -> None:
+    live_worker("a", slots=4)
+    live_worker("b", slots=4)
+    for n in range(5):
+        admitted_task(f"o-{n}")
+    running = placed()
+    assert sorted(running.values()) == ["a", "a", "a", "b", "b"]
+    store.write(_ripened)
+    for n in range(5):
+        admitted_task(f"o-late-{n}")
+    assert list(placed().values()) == ["a"], "b is the emptier one, and gets nothing more"
+    for task in [task for task, worker in running.items() if worker == "b"]:
+        assert placed() == {}
+        lease = store.task(task)["lease"]
+        store.write(lambda tx, task=task, lease=lease: claims.complete(tx, task, lease, []))
+    assert placed() == {last_life: "b"}
 
 
 @given(st.integers(1, 40))

@@ -30,7 +30,7 @@ class Capacity:
     def placement(self, shunned: Collection[str] = ()) -> Placement:
         """The free room of the live workers, without shunned workers: slots, and offers that no running task holds."""
         rows = [row for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned]
-        rooms = [room_of(row, row["free"]) for row in rows]
+        rooms = [room_of(row, row["free"], row["slots"] - row["free"]) for row in rows]
         held = self._held.all() if self._held is not None else []
         whole = {room.worker_id: room.offers for room in rooms}
         lanes = {lane: read_lane(lane).needs for _, lane in self._ready.get() if lane}
@@ -87,9 +87,11 @@ def _ask_held(tx: Transaction, types: list[str]) -> PendingResult:
 
 
 def _ask_free_slots(tx: Transaction) -> PendingResult:
+    """A task with one life left (`rescue.is_last_life`) runs alone: it takes all slots of its worker."""
     return tx.ask(
-        f"""SELECT id, offers, types, slots - {tx.greatest("busy", "held")} AS free FROM
-            (SELECT worker.id, worker.offers, worker.types, worker.slots, worker.busy, (SELECT count(*) FROM task_queue
+        f"""SELECT id, offers, types, slots, slots - {tx.greatest("busy", "held")} AS free FROM
+            (SELECT worker.id, worker.offers, worker.types, worker.slots, worker.busy, (SELECT
+                CASE WHEN min(2 * max_attempts - deaths) <= 1 THEN worker.slots ELSE count(*) END FROM task_queue
                 WHERE task_queue.worker_id = worker.id AND {HELD}
                 AND status = 'processing') AS held
              FROM worker WHERE worker.state = 'live' AND worker.takes_claims = 1) AS present"""

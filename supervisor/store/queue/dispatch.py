@@ -124,7 +124,8 @@ class _SuspectLane:
 
     Poison kills the tasks beside it too, and the counts alone do not separate them: tasks that merely ran beside it
     would use up their deaths together with it and fail without reason.  So the fewer deaths a suspect has left, the
-    fewer other suspects may run with it; with one left, it runs as the only suspect (`rescue.suspects_at_once`).
+    fewer other suspects may run with it; with one left, it runs as the only suspect (`rescue.suspects_at_once`), and
+    alone in its worker (`rescue.is_last_life`).
     """
 
     def __init__(self, tx: Transaction) -> None:

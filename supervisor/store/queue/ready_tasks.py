@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from supervisor.core.fair_order import Place, Waiting
+from supervisor.core.rescue import is_last_life
 from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.tables import READY
 
@@ -66,7 +67,8 @@ def heads(
             place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])
             waited = max(0.0, float(row["waited"]))
             step, is_under_way = row["step"], bool(row["is_under_way"])
-            yield Waiting(place, row["user_openid"], type_, waited, step, lane, is_under_way)
+            alone = is_last_life(row["lives"])
+            yield Waiting(place, row["user_openid"], type_, waited, step, lane, is_under_way, alone)
         if is_all:
             return
         last = rows[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ rooms_of_workers = st.lists(
         st.integers(0, 4),
         st.dictionaries(st.sampled_from(NAMES), st.integers(1, 4), max_size=2),
         st.none() | st.frozensets(st.sampled_from(TYPES), min_size=1),
+        st.integers(0, 2),
     ),
     max_size=4,
 )
@@ -88,6 +90,70 @@ def test_without_needs_the_worker_with_most_free_slots_is_next(slots: dict[str, 
         if expected is not None:
             left[expected] -= 1
     assert placement.is_full == (sum(left.values()) == 0)
+
+
+@given(
+    rooms_of_workers, needs_of_types, st.lists(st.tuples(st.sampled_from(TYPES), st.booleans()), max_size=30)
+)
+def test_a_task_that_must_run_alone_shares_its_worker_with_none(
+    rooms: list[Room], needs: dict[str, dict[str, int]], order: list[tuple[str, bool]]
+) -> None:
+    placement = Placement(rooms, needs, {room.worker_id: room.offers for room in rooms})
+    of_worker = {room.worker_id: room for room in rooms}
+    given_to: dict[str, list[bool]] = {room.worker_id: [] for room in rooms}
+    for type_, alone in order:
+        worker_id = placement.place(type_, alone=alone)
+        if worker_id is not None:
+            assert of_worker[worker_id].times(type_, needs.get(type_, {})) > 0
+            given_to[worker_id].append(alone)
+    for worker_id, tasks in given_to.items():
+        if any(tasks):
+            assert len(tasks) == 1 and of_worker[worker_id].held == 0
+        assert len(tasks) <= of_worker[worker_id].slots
+
+
+@given(rooms_of_workers, needs_of_types, st.sampled_from(TYPES))
+def test_a_task_that_must_run_alone_takes_an_empty_worker_or_keeps_only_the_emptiest(
+    rooms: list[Room], needs: dict[str, dict[str, int]], type_: str
+) -> None:
+    placement = Placement(rooms, needs)
+    found = placement.place(type_, alone=True)
+    able = [room for room in rooms if room.times(type_, needs.get(type_, {}))]
+    least = min((room.held for room in able), default=None)
+    assert (found is not None) == (least == 0)
+    left: Counter[str] = Counter()
+    while (worker_id := placement.place("plain")) is not None:
+        left[worker_id] += 1
+    closed = [room for room in rooms if room.takes("plain") and room.slots and not left[room.worker_id]]
+    assert all(left[room.worker_id] in (0, room.slots) for room in rooms)
+    assert len(closed) <= 1, "all the others go on"
+    if closed:
+        assert closed[0].held == least
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_a_task_that_must_run_alone_waits_no_longer_than_the_tasks_that_run(
+    sizes: list[int], chance: Random
+) -> None:
+    """A stream of other tasks fills what is free at each pick; the oldest running task ends between two picks."""
+    slots = {f"w{n}": each for n, each in enumerate(sizes)}
+    running = [name for name in slots for _ in range(chance.randint(0, slots[name]))]
+    chance.shuffle(running)
+    for _ in range(sum(sizes) * (max(sizes) + 1)):
+        held = Counter(running)
+        rooms = [Room(name, slots[name] - held[name], held=held[name]) for name in slots]
+        placement = Placement(rooms, {})
+        if (found := placement.place("plain", alone=True)) is not None:
+            assert held[found] == 0
+            return
+        kept = min((room.held for room in rooms if room.slots), default=max(sizes))
+        while (worker_id := placement.place("plain")) is not None:
+            held[worker_id] += 1
+            running.append(worker_id)
+        free = [held[name] for name in slots if held[name] < slots[name]]
+        assert not free or min(free) <= kept, "the kept worker has become no fuller"
+        running.pop(0)
+    raise AssertionError("it was never given a worker")
 
 
 def test_a_worker_with_a_gpu_and_one_slot_is_the_last_to_be_given_what_could_run_elsewhere() -> None:
