@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 import click
@@ -113,7 +112,7 @@ def _live_through(console: Console, wish: Wish, keep: bool) -> None:
         )
         wanted = {order.name: (order.user, order.type, order.count) for order in seen.orders}
         poison = frozenset(order.name for order in seen.orders if order.type == "poison")
-        struck = Counter(task for hit in seen.hits for task in hit.tasks)
+        struck = {task: hit.at for hit in sorted(seen.hits, key=lambda hit: hit.at) for task in hit.tasks}
         wrong = [*seen.faults, *reader.complaints(wanted, poison, struck)]
         report(console, wish, seen, reader, wrong)
         if keep:

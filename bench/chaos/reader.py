@@ -45,16 +45,17 @@ class Reader:
         self._files, self._events, self._max_attempts = files, events, max_attempts
 
     def complaints(
-        self, wanted: Mapping[str, tuple[str, str, int]], poison: frozenset[str], struck: Mapping[str, int]
+        self, wanted: Mapping[str, tuple[str, str, int]], poison: frozenset[str], struck: Mapping[str, float]
     ) -> Iterator[str]:
         """Everything that is wrong.  wanted: {order: (user, type, count)}.  poison: orders that must fail.
 
-        struck: {task: how often a blow has killed its worker}.  Who was struck MAX_ATTEMPTS times may have used up
-        twice as many deaths with a little poison beside it, and is then rightly given up.
+        struck: {task: when a blow hit its worker for the last time, in seconds since 1970}.  A task runs alone in its
+        last life, so it is rightly given up only if that life ended by a blow.
         """
         yield from self._integrity()
         yield from self._orders(wanted)
         yield from self._outcomes(poison, struck)
+        yield from self._last_lives()
         yield from self._counts()
         yield from self._money()
         yield from self._pictures()
@@ -90,7 +91,13 @@ class Reader:
             if wanted[name] != stored[name]:
                 yield f"the order {name} was {wanted[name]} and became {stored[name]}"
 
-    def _outcomes(self, poison: frozenset[str], struck: Mapping[str, int]) -> Iterator[str]:
+    def _outcomes(self, poison: frozenset[str], struck: Mapping[str, float]) -> Iterator[str]:
+        claimed_at: dict[str, float] = dict(
+            self._db.execute(
+                """SELECT task_id, max((julianday(at) - 2440587.5) * 86400) FROM task_event
+                    WHERE event = 'claimed' GROUP BY task_id"""
+            ).fetchall()
+        )
         for task in self.tasks():
             code = json.loads(task["error"])["code"] if task["error"] else None
             if task["name"] in poison:
@@ -99,12 +106,31 @@ class Reader:
             elif task["status"] != "completed" and not (
                 code == "worker_died"
                 and task["deaths"] == 2 * self._max_attempts
-                and struck.get(task["id"], 0) >= self._max_attempts
+                and struck.get(task["id"], 0.0) >= claimed_at[task["id"]]
             ):
                 yield (
                     f"{task['id']} ({task['type']}) is {task['status']}, {code}: attempt {task['attempt']}, "
                     f"failures {task['failures']}, deaths {task['deaths']}"
                 )
+
+    def _last_lives(self) -> Iterator[str]:
+        """A task with one life left shares its worker with no other task."""
+        at_work: dict[str, str] = {}
+        deaths: Counter[str] = Counter()
+        told: set[str] = set()
+        for row in self.rows("SELECT task_id, event, worker_id, error FROM task_event ORDER BY id"):
+            task, worker = row["task_id"], row["worker_id"]
+            if row["event"] != "claimed":
+                at_work.pop(task, None)
+                code = json.loads(row["error"])["code"] if row["error"] else None
+                deaths[task] += row["event"] == "released" and code == "worker_died"
+                continue
+            at_work[task] = worker
+            together = [each for each, where in at_work.items() if where == worker]
+            last = [each for each in together if deaths[each] == 2 * self._max_attempts - 1]
+            if len(together) > 1 and set(last) - told:
+                told.update(last)
+                yield f"{last[0]} had its last life in one worker with {len(together) - 1} others"
 
     def _counts(self) -> Iterator[str]:
         for task in self.tasks():
