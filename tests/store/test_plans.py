@@ -111,7 +111,7 @@ def test_a_task_costs_no_more_reading_in_tables_that_have_grown_since_its_statem
 
 
 # Indexes of the few tasks that are special in some way; SQLite may go through all of one.
-FEW = "unadmitted|unripe|again|held|dispatched|overdue"
+FEW = "unadmitted|unripe|again|held|between_steps|dispatched|overdue"
 WALK = re.compile(
     rf"SCAN (task_queue|works|credit_entry|remote_job|webhook_delivery)\b"
     rf"(?! USING [A-Z ]*INDEX (task_queue_({FEW})|webhook_delivery_(due|owed|failed))\b)"
