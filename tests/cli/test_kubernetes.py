@@ -228,7 +228,10 @@ def test_a_wrong_value_is_one_sentence(
         ('url = "http://ann:sesame@10.0.0.7:9000"', "a password in an address"),
         ('# http://ann:sesame@10.0.0.7:9000', "a password in an address"),
         ('[s3]\naccess_key_id = "AKIA"\nsecret_access_key = "x"', "s3.access_key_id in darkroom.toml is a secret"),
-        ('[webhooks]\nsecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"', "webhooks.secret in darkroom.toml is a secret"),
+        (
+            '[webhooks]\nsecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"',
+            "webhooks.secret in darkroom.toml is a secret",
+        ),
     ],
 )  # fmt: skip
 def test_a_secret_in_a_file_that_would_become_a_config_map_is_refused(
