@@ -239,6 +239,12 @@ class TaskType(Group):
         limits = {name: getattr(self, name) for name in LIMITS}
         return frozen(self.steps, {"outputs": list(self.outputs), **limits}, learnt or {})
 
+    @property
+    def list_of_last_step(self) -> tuple[str, ...]:
+        """Where in `params` the list is that the last step goes over with `for_each`; empty if there is none."""
+        over = self.steps[-1].goes_over if self.steps else None
+        return over.names[1:] if over is not None and over.names[0] == "params" else ()
+
     def _refuse_impossible(self, price: Price) -> None:
         """A mistyped value would never match, and every order would cost too little without anybody noticing."""
         try:

@@ -33,7 +33,7 @@ def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bo
     missing = 0 if without_pictures else found.missing_of(claim.count) + claim.lacking
     if claim.step < claim.last_step:
         return BatchedStep("advanced", claims.advance_all, _advance(claim, found, missing))
-    missing = missing_of_order(claim, missing)
+    missing = 0 if without_pictures else missing_of_order(claim, missing)
     made = claims.Made(claim.task_id, claim.lease, found.images, missing, found.outputs)
     return BatchedStep("completed", claims.complete_all, made)
 
@@ -42,7 +42,9 @@ def missing_of_order(claim: Claim, missing: int) -> int:
     """The missing pictures of the order, from those of its last step, which may be to make more or fewer."""
     wanted = claim.count + claim.lacking
     ordered = claim.ordered or wanted
-    return missing if ordered == wanted else ordered * missing // wanted
+    if wanted <= ordered:  # `for_each` went over fewer than were ordered
+        return missing + ordered - wanted
+    return ordered * missing // wanted
 
 
 def _advance(claim: Claim, found: results.Found, missing: int) -> claims.Advance:

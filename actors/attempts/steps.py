@@ -79,9 +79,10 @@ def _lacking(step: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _filled(settings: Settings, claim: Claim) -> Mapping[str, Any]:
-    """The order with the defaults of `parameters`, as a task without steps has them."""
+    """The order with its count, and the defaults of `parameters`, as a task without steps has them."""
+    params = {**claim.params, "count": claim.count}
     task_type = settings.tasks.get(claim.type)
     if task_type is None:
-        return claim.params
+        return params
     filled = task_type.filled(claim.params.get("parameters") or {})
-    return {**claim.params, "parameters": filled} if filled else claim.params
+    return {**params, "parameters": filled} if filled else params

@@ -136,6 +136,7 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
     if mistakes:
         raise BadTask(mistakes)
     count = task_type.count[0] if checked.count is None else checked.count
+    _refuse_unpaid(checked, task_type, count)
     if count > 1 and (name := _repeats_itself(checked, task_type, settings)):
         says = f"Each picture would be the same: the workflow of {name} has no ${{seed}}. Order one."
         raise BadTask([("/count", says)])
@@ -154,8 +155,27 @@ def check_params(type_name: str, params: Any, settings: Settings) -> CheckedPara
 
 def _repeats_itself(params: TaskParams, task_type: TaskType, settings: Settings) -> str | None:
     """The first allowed provider that would make the same picture each time; None if there is none."""
-    names = task_type.chain if params.provider is None else (params.provider,)
+    fixed = task_type.frozen_steps()
+    if fixed is not None:
+        # A step that makes one picture may repeat itself, and so may the requests of `for_each`: their inputs differ.
+        names = [name for step in fixed if step["count"] and not step["for_each"] for name in step["chain"]]
+    else:
+        names = list(task_type.chain) if params.provider is None else [params.provider]
     return next((name for name in names if settings.providers[name].repeats_itself), None)
+
+
+def _refuse_unpaid(params: TaskParams, task_type: TaskType, count: int) -> None:
+    """The price is for the ordered pictures, so a last step that goes over a list of the order makes no more than
+    these.  Raises BadTask."""
+    names = task_type.list_of_last_step
+    if not names:
+        return
+    found: Any = {"parameters": task_type.filled(params.parameters)} if names[0] == "parameters" else params
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+    if isinstance(found, list) and len(found) > count:
+        says = f"One picture is made for each of these {len(found)}, but {count} is ordered as `count`."
+        raise BadTask([(pointer_to(names), says)])
 
 
 def _refuse_crowd(value: Any) -> None:

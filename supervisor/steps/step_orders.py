@@ -21,8 +21,10 @@ from supervisor.core.errors import BadParams
 from supervisor.core.task_params import INPUT_KINDS
 
 EXPRESSION = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
+_PLACE = re.compile("[0-9]{1,6}")
 NOTHING = object()  # the value of an expression that leads nowhere
-_HASHED = ("name", "inputs", "parameters", "prompt", "for_each", "count")
+_HASHED = ("name", "inputs", "parameters", "prompt", "for_each", "count", "outputs")
+MOST_REQUESTS = 64  # of a step with `for_each`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +59,13 @@ def order_of(
     values = {"params": dict(params), "steps": {name: _values(name, of) for name, of in made.items()}}
     if step["for_each"] is None:
         return _order(step, params, values)
-    found = _needed(step["for_each"], values)
-    orders = [
-        _order(step, params, {**values, "each": one})
-        for one in (found if isinstance(found, list) else [found])
-    ]
+    found = _listed(_needed(step["for_each"], values))
+    if len(found) > MOST_REQUESTS:  # a service or a user says how many, and each costs money
+        raise BadParams(
+            f"{step['for_each']} has {len(found):,} values; a step makes up to {MOST_REQUESTS} requests.",
+            "invalid_input",
+        )
+    orders = [_order(step, params, {**values, "each": one}) for one in found]
     keys = {entry: key for order in orders for entry, key in order.keys.items()}
     return StepOrder(
         orders[0].params if orders else dict(params), keys, tuple(order.params for order in orders)
@@ -79,7 +83,8 @@ def progress_of(steps: Sequence[Mapping[str, Any]], step: int, percent: int) -> 
 def hash_of_step(steps: Sequence[Mapping[str, Any]], step: int, params: Mapping[str, Any]) -> str:
     """Equal where a step makes the same again: a hash of the order, and of this step and those before.
 
-    Providers, limits and weights are no part of it: they change who makes a picture, and when.
+    Providers, limits and weights are no part of it: they change who makes a picture, and when.  What a step may return
+    is: a later step may use data that the earlier one did not store.
     """
     made_from = [params, [[each[name] for name in _HASHED] for each in steps[: step + 1]]]
     text = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
@@ -179,7 +184,7 @@ def _found(expression: str, values: Mapping[str, Any]) -> Any:
     """The value of an expression, NOTHING where it has none."""
     value: Any = values
     for name in expression.split("."):
-        if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+        if isinstance(value, list) and _PLACE.fullmatch(name) and int(name) < len(value):
             value = value[int(name)]
         elif isinstance(value, dict) and name in value:
             value = value[name]

@@ -125,13 +125,16 @@ def keys(tx: Transaction, ids: str) -> list[str]:
 
 def usable_keys(tx: Transaction, ids: str) -> list[str]:
     """Those of these tasks' files that may still be used: by the charge that paid for them, if it can still complete,
-    or by a retry that goes on after the steps that have made them."""
+    or by a retry that goes on after the steps that have made them.  Of a completed task, those of the last step, and of
+    steps with `keep`."""
     return _keys(
         tx.all(
             f"""SELECT result_file.key, thumbnail FROM result_file
                 JOIN task_queue ON task_queue.id = result_file.task_id
                 JOIN works ON works.task_id = result_file.task_id
                 WHERE {tx.is_one_of("result_file.task_id", ":ids")}
+                  AND (task_queue.status <> 'completed' OR result_file.step = task_queue.last_step
+                    OR CAST(task_queue.steps -> result_file.step -> 'keep' AS TEXT) = 'true')
                   AND (result_file.charge = task_queue.charge AND task_queue.status NOT IN ('failed','cancelled')
                     OR EXISTS (SELECT 1 FROM task_step WHERE task_step.task_id = result_file.task_id
                         AND task_step.step = result_file.step AND task_step.params_hash = result_file.params_hash))""",
