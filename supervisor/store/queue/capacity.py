@@ -19,6 +19,7 @@ class Capacity:
     """The queries are sent when the object is made; each answer is read when it is needed."""
 
     def __init__(self, tx: Transaction, settings: Settings) -> None:
+        self._tx = tx
         self._needs = settings.needs_of_types
         self._types = settings.tasks.keys()
         self._free = _ask_free_slots(tx)
@@ -31,9 +32,11 @@ class Capacity:
         """The free room of the live workers, without shunned workers: slots, and offers that no running task holds."""
         rows = [row for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned]
         rooms = [room_of(row, row["free"], row["slots"] - row["free"]) for row in rows]
-        held = self._held.all() if self._held is not None else []
         whole = {room.worker_id: room.offers for room in rooms}
         lanes = {lane: read_lane(lane).needs for _, lane in self._ready.get() if lane}
+        if self._held is None and any(lanes.values()):  # of steps that no setting names any more
+            self._held = _ask_held(self._tx, [])
+        held = self._held.all() if self._held is not None else []
         return Placement(_less_held(rooms, held, self._needs), {**self._needs, **lanes}, whole)
 
     def room_of_line(self, type_: str, lane: str) -> int:

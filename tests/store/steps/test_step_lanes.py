@@ -74,6 +74,19 @@ def picked(store: Store, *names: str) -> list[str]:
     return [claim.task_id for claim in store.dispatch(*names)]
 
 
+def test_a_worker_is_not_given_more_than_it_offers_after_the_steps_are_gone_from_the_settings(
+    store: Store, second_step: Callable[..., Claim], gpu: str
+) -> None:
+    first, second = second_step("o-1"), second_step("o-2")
+    without = store.settings.tasks["portrait"].model_copy(update={"steps": [], "max_running": 0})
+    tasks = {**store.settings.tasks, "portrait": without}
+    store.settings = store.settings.model_copy(update={"tasks": tasks})
+    assert picked(store) == [first.task_id], "its one gpu is taken"
+    assert picked(store) == []
+    store.write(lambda tx: user_actions.cancel(tx, first.task_id))
+    assert picked(store) == [second.task_id]
+
+
 def test_an_advance_keeps_turn_charge_and_progress_and_counts_failures_anew(
     store: Store, claimed_task: Callable[..., Claim]
 ) -> None:

@@ -16,33 +16,11 @@ from config.steps import Step
 from supervisor.store.feed import works
 from supervisor.store.retention import ageing
 from tests.conftest import Clock, Store
-from tests.support.databases import fresh_settings, is_postgres
-from tests.support.models.step_house import Asked, Fate, StepHouse
+from tests.support.databases import is_postgres
+from tests.support.models.step_house import PRICE, STEPS, Fate, StepHouse, refuses, settings_with
 from tests.support.servers.postgres_databases import give_back
 
-STEPS: list[dict[str, Any]] = [
-    {"name": "cut_out", "provider": "local", "kept_credits": 2},
-    {
-        "name": "paint",
-        "provider": "remote",
-        "kept_credits": 3,
-        "weight": 5,
-        "prompt": "${params.prompt}, studio light",
-    },
-    {"name": "enlarge", "provider": "other", "for_each": "${steps.paint.images}"},
-]
-PRICE = 10  # of a picture
 COMMITS = 24  # more than a task of these three steps has
-
-
-def settings_with(folder: Path, kind: str, **type_: Any) -> Settings:
-    providers = {
-        name: {"kind": "http", "may_bill_twice": False} for name in ("local", "remote", "other", "spare")
-    }
-    given = {"steps": STEPS, "cost_credits": PRICE, **type_}
-    return fresh_settings(
-        folder, kind=kind, providers=providers, tasks={"portrait": given}, credits={"signup_grant": 1000}
-    )
 
 
 @pytest.fixture
@@ -80,15 +58,6 @@ def events_of(store: Store, task_id: str) -> list[tuple[str, int]]:
 
 def feed_of(store: Store) -> list[int]:
     return [row["seq"] for row in store.all("SELECT seq FROM work_change ORDER BY user_openid, seq")]
-
-
-def refuses(*pictures: tuple[int, int], error: Exception | None = None) -> Fate:
-    """A service that refuses these: (step, picture)."""
-
-    def fate(asked: Asked) -> Exception | None:
-        return (error or ContentRejected("No.")) if (asked.step, asked.pictures[0]) in pictures else None
-
-    return fate
 
 
 async def test_a_step_works_on_what_the_step_before_has_made(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from actors.attempts.attempt import run_attempt
 from actors.entry.work import WORK
 from actors.files.scratch import open_scratch
-from actors.providers.base import Accepted, Done, Failed, Job, MadeImage
+from actors.providers.base import Accepted, ContentRejected, Done, Failed, Job, MadeImage
 from actors.providers.base import Running as JobRuns
 from actors.remote_jobs.poll_batch import poll_tasks
 from actors.worker.worker import Running, Worker
@@ -27,8 +27,21 @@ from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.tasks import images, user_actions
 from tests.conftest import Clock, Store, claim_polls
+from tests.support.databases import fresh_settings
 
 USER = "o-1"
+STEPS: list[dict[str, Any]] = [
+    {"name": "cut_out", "provider": "local", "kept_credits": 2},
+    {
+        "name": "paint",
+        "provider": "remote",
+        "kept_credits": 3,
+        "weight": 5,
+        "prompt": "${params.prompt}, studio light",
+    },
+    {"name": "enlarge", "provider": "other", "for_each": "${steps.paint.images}"},
+]
+PRICE = 10  # of a picture
 AGAIN_SECONDS = 400.0  # beyond every wait for another attempt, and every poll
 
 
@@ -48,6 +61,25 @@ class Asked(NamedTuple):
 
 
 Fate = Callable[[Asked], Exception | None]
+
+
+def settings_with(folder: Path, kind: str, **type_: Any) -> Settings:
+    providers = {
+        name: {"kind": "http", "may_bill_twice": False} for name in ("local", "remote", "other", "spare")
+    }
+    given = {"steps": STEPS, "cost_credits": PRICE, **type_}
+    return fresh_settings(
+        folder, kind=kind, providers=providers, tasks={"portrait": given}, credits={"signup_grant": 1000}
+    )
+
+
+def refuses(*pictures: tuple[int, int], error: Exception | None = None) -> Fate:
+    """A service that refuses these: (step, picture)."""
+
+    def fate(asked: Asked) -> Exception | None:
+        return (error or ContentRejected("No.")) if (asked.step, asked.pictures[0]) in pictures else None
+
+    return fate
 
 
 class Local:
