@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,11 @@ class Proof:
     subject: str
     issued_at: float
     token_id: str | None = None
+
+
+def owner_of(proofs: Sequence[Proof]) -> tuple[str, ...]:
+    """The owner of a token, who may act for another user; empty without a token.  proofs: its own is the first."""
+    return tuple(proof.subject for proof in proofs[:1])
 
 
 def is_revoked(rows: Iterable[Mapping[str, Any]], proofs: Iterable[Proof]) -> bool:

@@ -97,6 +97,16 @@ def test_each_address_that_a_service_may_use_for_a_user_says_so() -> None:
             assert ("X-User" in named) is is_meant, each.path
 
 
+def test_each_address_that_refuses_blocked_users_says_so() -> None:
+    paths = _document()["paths"]
+    for name, operation in OPERATIONS.items():
+        if operation.needs_token or name in ("logInWithWeChat", "falPutUpload"):
+            (described,) = (
+                each for path in paths.values() for each in path.values() if each["operationId"] == name
+            )
+            assert "`user_blocked`" in described["responses"]["403"]["description"], name
+
+
 def test_scenes_of_ones_own_are_described() -> None:
     document = _document(
         tasks={"photography": {"provider": "painter", "scenes": ["beach"]}},

@@ -24,7 +24,7 @@ from supervisor.objects.open_store import open_file_store
 from supervisor.security.file_links import LinkSigner
 from supervisor.security.roles import serves
 from supervisor.security.secret import secret_before
-from supervisor.security.token_proof import Proof, is_revoked
+from supervisor.security.token_proof import Proof, is_revoked, owner_of
 from supervisor.security.tokens import Identity
 from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.services.submission_batcher import Submissions
@@ -175,7 +175,7 @@ def _for_bearer(request: web.Request, step: Callable[[Transaction], T]) -> Calla
     def guarded(tx: Transaction) -> T:
         # both are sent to a server with the step's first statement
         revoked = revocations.ask(tx, identity.proofs) if identity.proofs else None
-        blocked = blocks.ask(tx, identity.user) if may_be_blocked else None
+        blocked = blocks.ask(tx, identity.user, *owner_of(identity.proofs)) if may_be_blocked else None
         try:
             result = step(tx)
         except (Fault, ValueError):

@@ -303,7 +303,9 @@ DOOR_OPERATIONS: dict[str, Operation] = {
         "fal's SDKs: put the file; the address is signed and needs no key.",
         {
             200: Answer("Stored.", _OBJECT),
-            403: door_error("The address was altered or has expired."),
+            403: door_error(
+                "The address was altered or has expired, or its user is blocked (`user_blocked`)."
+            ),
             404: door_error("There is no such file."),
             **_UPLOADED,
         },

@@ -88,7 +88,8 @@ def _operation(name: str, operation: Operation, settings: Settings) -> dict[str,
         answers.setdefault(
             403,
             operation.error(
-                "Not for this caller: a foreign page or proxy, a blocked user, or `X-User` without the role."
+                "Not for this caller: a foreign page or proxy, `X-User` without the role, or a user whom an admin has "
+                "blocked (kind `user_blocked`; only the feed stays readable)."
             ),
         )
         answers.setdefault(

@@ -464,7 +464,7 @@ OPERATIONS: dict[str, Operation] = {
             400: problem("The body is not JSON."),
             415: problem("The body does not say that it is JSON."),
             401: problem("The code is invalid, used or expired; call `wx.login()` again."),
-            403: problem("WeChat has blocked the user."),
+            403: problem("WeChat has blocked the user, or an admin of this service has (`user_blocked`)."),
             404: problem("No mini-program is set up here."),
             422: problem("The body has no code, or something else."),
             429: problem("This address, or this user, logs in too often.", RETRY_AFTER),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from supervisor.core.errors import UserBlocked
 from supervisor.database.interface.database import PendingResult, Row, Transaction
 from supervisor.store.ledger import credits
+from supervisor.store.sql.rows import encoded
 
 
 def block(tx: Transaction, user: str, reason: str) -> Row | None:
@@ -42,18 +43,19 @@ def of_user(tx: Transaction, user: str, *, locked: bool = False) -> Row | None:
     )
 
 
-def ask(tx: Transaction, user: str) -> PendingResult:
+def ask(tx: Transaction, *users: str) -> PendingResult:
     """The query whose answer `refuse` takes; it is sent together with the next statement."""
     return tx.ask(
-        "SELECT user_openid FROM account WHERE user_openid = :user AND blocked_at IS NOT NULL", user=user
+        f"""SELECT user_openid FROM account WHERE {tx.is_one_of("user_openid", ":users")}
+            AND blocked_at IS NOT NULL ORDER BY user_openid""",
+        users=encoded(sorted(set(users))),
     )
 
 
 def refuse(asked: PendingResult) -> None:
-    """Raises UserBlocked if the user of `ask` is blocked."""
-    blocked = asked.value()
-    if blocked is not None:
-        raise UserBlocked(blocked)
+    """Raises UserBlocked if a user of `ask` is blocked."""
+    for row in asked.all():
+        raise UserBlocked(row["user_openid"])
 
 
 def all_blocked(tx: Transaction, most: int) -> list[Row]:

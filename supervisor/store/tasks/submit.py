@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from config.settings import Settings
-from supervisor.core.errors import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks
+from supervisor.core.errors import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks, UserBlocked
 from supervisor.core.ids import new_ulid
 from supervisor.core.task_params import check_params
 from supervisor.database.interface.database import Transaction
 from supervisor.database.interface.errors import DatabaseError
-from supervisor.security.token_proof import is_revoked
+from supervisor.security.token_proof import is_revoked, owner_of
 from supervisor.store.counters import open_task_counts
-from supervisor.store.limits import revocations
+from supervisor.store.limits import blocks, revocations
 from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.sql.rows import encoded, task_view
 from supervisor.store.tasks import admission, bulk, cut_orders, idempotency, task_views, traces
@@ -97,7 +97,13 @@ def _submit_together(
     by_key: dict[tuple[str, ...], int] = {}
     proofs = [proof for new in orders for proof in new.proofs]
     revoked = revocations.ask(tx, proofs) if proofs else None  # it is sent together with the next query
+    # an order for the token's own user finds their block under the account's lock
+    services = {owner for new in orders for owner in owner_of(new.proofs) if owner != new.user}
+    blocked_services = blocks.ask(tx, *services) if services else None
     desk = _Desk(tx, settings, orders, pending)
+    blocked = (
+        {row["user_openid"] for row in blocked_services.all()} if blocked_services is not None else set()
+    )
     revocation_rows = revoked.all() if revoked is not None else []
     repeated = cut_orders.take_over(
         tx, {n: new.repeats for n, new in enumerate(orders) if new.repeats is not None and new.key is None}
@@ -107,6 +113,9 @@ def _submit_together(
             if revocation_rows and is_revoked(revocation_rows, new.proofs):
                 raise Revoked
             desk.refuse_blocked(new.user)
+            for owner in owner_of(new.proofs):
+                if owner in blocked:
+                    raise UserBlocked(owner)
             if new.key is not None:
                 first = by_key.setdefault(new.key.place, n)
                 if first != n:

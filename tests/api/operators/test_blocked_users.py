@@ -149,6 +149,30 @@ async def test_a_service_can_neither_act_for_a_blocked_user_nor_get_them_a_token
         assert answer.status == 201
 
 
+async def test_a_blocked_service_acts_for_nobody(web: Web, http: aiohttp.ClientSession) -> None:
+    await _block(http, web, "shop")
+    headers = bearer("shop", "service") | {"X-User": "o-7"}
+    key = {"X-User": "o-7", "Idempotency-Key": "k-1"}
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/v1/tasks", {"json": ORDER}),
+        ("POST", "/v1/tasks", {"json": ORDER, "headers": bearer("shop", "service") | key}),
+        ("POST", "/fal/queue/darkroom/photography", {"json": ORDER["params"]}),
+        ("GET", "/v1/works", {}),
+        ("POST", "/v1/images", {"data": picture_bytes()}),
+        ("POST", "/v1/tokens", {"json": {"user": "o-8"}}),
+        ("POST", "/v1/credits/o-8/grants", {"json": {"amount": 5, "reference": "r-1"}}),
+    ]
+    for method, path, more in asked:
+        async with http.request(method, web.url + path, **{"headers": headers, **more}) as answer:
+            told = await answer.text()
+            assert answer.status == 403 and "The user shop is blocked" in told, (path, answer.status, told)
+    assert web.sql("SELECT count(*) FROM task_queue") == [(0,)]
+    # another service's order of the same moment is taken
+    other = bearer("another", "service") | {"X-User": "o-7"}
+    async with http.post(web.url + "/v1/tasks", json=ORDER, headers=other) as answer:
+        assert answer.status == 202
+
+
 async def test_an_order_that_is_sent_again_with_its_key_is_refused_too(
     web: Web, http: aiohttp.ClientSession
 ) -> None:
