@@ -97,7 +97,7 @@ EXTRAS = {
 
 setup(
     name="darkroom-queue",
-    version="0.1.0.dev0",
+    version="0.2.0",
     description="A task queue for long AI image jobs: live progress, rescue from every death, paid exactly once.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

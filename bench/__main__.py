@@ -39,13 +39,13 @@ BENCHES = (
 @click.command()
 @click.argument("names", nargs=-1)
 def main(names: tuple[str, ...]) -> None:
-    """Run the named benches, or all of them.  `against` takes another argument: OLD=<commit>."""
+    """Run the named benches, or all of them.  `against` and `upgrade` take another argument: OLD=<commit>."""
     os.environ |= {f"BENCH_{key}": value for key, _, value in (n.partition("=") for n in names) if value}
     names = tuple(name for name in names if "=" not in name)
-    unknown = set(names) - {*BENCHES, "against", "soak"}
+    unknown = set(names) - {*BENCHES, "against", "soak", "upgrade"}
     if unknown:
         raise click.UsageError(
-            f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, against"
+            f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, against, upgrade"
         )
     console = Console()
     console.print("Settings lifted for benches: " + ", ".join(f"{k}={v}" for k, v in LIFTED.items()))

@@ -34,7 +34,7 @@ def run() -> dict[str, str]:
     if not old:
         raise SystemExit('Say which build is the older one: make bench ARGS="against OLD=<commit>".')
     shown: dict[str, str] = {}
-    with _tree_of(old) as tree, postgres_server() as server:
+    with tree_of(old) as tree, postgres_server() as server:
         for kind in os.environ.get(KINDS, "sqlite,postgresql").split(","):
             turns: Turns = {"old": [], "new": []}
             for turn in range(TURNS):
@@ -74,7 +74,7 @@ def _turn(tree: Path, program: str, url: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _tree_of(commit: str) -> Iterator[Path]:
+def tree_of(commit: str) -> Iterator[Path]:
     """The files of a commit, until the block ends."""
     git = ("git", "-C", str(REPOSITORY))
     with tempfile.TemporaryDirectory(prefix="dr-old-") as folder:

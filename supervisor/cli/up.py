@@ -188,9 +188,10 @@ def _environ_of_parts(settings: Settings) -> dict[str, str]:
 def renewable(settings: Settings, database: Database) -> dict[str, tuple[str, ...]]:
     """The programs by which a running `up` may replace its parts, by name, in the order in which they are replaced.
 
-    Not the broker: it is not our program, and its replacement would lose messages for nothing.
+    The dispatcher is first: a migration may end the work of an older dispatcher, and nothing is dispatched until its
+    successor works.  Not the broker: it is not our program, and its replacement would lose messages for nothing.
     """
-    order = {WORKERS: 0, DISPATCHER: 1, SCHEDULER: 2, WEB: 3}
+    order = {DISPATCHER: 0, WORKERS: 1, SCHEDULER: 2, WEB: 3}
     ours = [program for program in programs(settings, database) if program.spec.rank in order]
     in_order = sorted(ours, key=lambda each: order[each.spec.rank])
     return {program.spec.name: program.argv for program in in_order} | {

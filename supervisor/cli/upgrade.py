@@ -23,7 +23,7 @@ def upgrade() -> None:
     Each new part must be up before the old one is asked to stop. When one does not come up, the old parts go on.
 
     \b
-    pip install --upgrade darkroom-queue && darkroom upgrade
+    pip install '.[studio,heic]' && darkroom upgrade    # in the newer clone
     /opt/darkroom-2/bin/darkroom upgrade    # the new program has a place of its own
     """
     from supervisor.cli.up import renewable

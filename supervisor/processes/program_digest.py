@@ -13,7 +13,7 @@ _ROOT = Path(__file__).parents[2]
 
 @functools.cache
 def program_digest() -> str:
-    """Such as "0.1.0 3f2a91c4".  Reads some hundred files, once in a process: it tells what this process has loaded."""
+    """Such as "0.2.0 3f2a91c4".  Reads some hundred files, once in a process: it tells what this process has loaded."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((_ROOT / package).rglob("*.py")):

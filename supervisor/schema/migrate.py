@@ -7,6 +7,7 @@ they always fit the program that migrated last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import peewee
@@ -35,21 +36,35 @@ def migrate(settings: Settings) -> list[str]:
     """
     if is_postgres(settings.database_url):
         open_database(settings).close()  # raises if the client is not installed
-        from supervisor.schema.postgres.postgres_upgrade import (
-            upgrade_postgres,  # its client need not be installed
-        )
+        # Their client need not be installed.
+        from supervisor.schema.postgres.install_triggers import lock_all_tables
+        from supervisor.schema.postgres.postgres_upgrade import upgrade_postgres
 
-        return upgrade_postgres(settings, lambda database: _run(database, settings))
-    return upgrade_sqlite(settings, lambda database: _run(database, settings))
+        def lock(database: peewee.Database) -> None:
+            lock_all_tables(database, _our_tables())
+
+        return upgrade_postgres(settings, lambda database: _run(database, settings, lock))
+    return upgrade_sqlite(settings, lambda database: _run(database, settings, lambda _: None))
 
 
-def _run(database: peewee.Database, settings: Settings) -> list[str]:
-    """Apply the missing migrations."""
+def _our_tables() -> set[str]:
+    """The names of the tables that this program works with."""
+    from supervisor.schema import tables  # parts that only look at the version do not need it
+
+    found = (each for each in vars(tables).values() if isinstance(each, type))
+    return {each._meta.table_name for each in found if issubclass(each, peewee.Model)}
+
+
+def _run(database: peewee.Database, settings: Settings, lock: Callable[[peewee.Database], None]) -> list[str]:
+    """Apply the missing migrations.  lock: keeps other programs away until the caller's transaction ends."""
     from playhouse.migrations import (
         Runner,
     )  # several megabytes, which parts that only look at the version do not need
 
-    _refuse_newer(_applied(database), settings)
+    present = _applied(database)
+    _refuse_newer(present, settings)
+    if set(known_versions()) - set(present):
+        lock(database)
     applied = Runner(database, directory=str(VERSIONS), table_name=HISTORY).up()
     return [str(name) for name in applied or []]
 

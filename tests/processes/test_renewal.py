@@ -21,9 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import Settings
+from supervisor.cli.up import renewable
 from supervisor.core.errors import DatabaseBusy, NotReady, SettingFault
+from supervisor.database.open_database import open_database
 from supervisor.health.life_signs import START_SECONDS
 from supervisor.processes import rolling_restart, supervised, upgrade_request
+from supervisor.processes.process_supervisor import FORK_SERVER
 from supervisor.processes.restart_plan import (
     NOT_NOW,
     ChildSpec,
@@ -133,6 +137,15 @@ def test_a_renewal_is_taken_once_and_a_wrong_file_stops_no_part(tmp_path: Path) 
     upgrade_request.ask(tmp_path, {})
     upgrade_request.take_back(tmp_path)
     assert upgrade_request.take(tmp_path) is None
+
+
+def test_the_dispatcher_is_replaced_first_as_a_migration_may_have_ended_the_work_of_the_old_one(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data_dir=tmp_path, worker_processes=2)
+    with contextlib.closing(open_database(settings)) as database:
+        names = [name for name in renewable(settings, database) if name != FORK_SERVER]
+    assert names == ["dispatcher", "worker-1", "worker-2", "scheduler", "web"]
 
 
 # --- a whole house ---

@@ -31,6 +31,7 @@ _ANSWERS = (
         f"nobody listens there; start the server, or {CHECK}",
         False,
     ),
+    ("lock timeout|deadlock detected", "other programs hold its tables; wait", False),
     ("timeout|timed out", f"it does not answer in time; {CHECK} and the network", False),
 )
 

@@ -40,7 +40,8 @@ def one_transaction(url: str, complaint: str) -> Iterator[SchemaDatabase]:
         with database.atomic():
             yield database
     except (peewee.PeeweeException, psycopg.Error) as error:
-        passes = isinstance(error, peewee.OperationalError) and not is_wrong_setting(error)
+        operational = isinstance(error, peewee.OperationalError | psycopg.OperationalError)
+        passes = operational and not is_wrong_setting(error)
         fault = DatabaseBusy if passes else SettingFault
         raise fault(f"{complaint}: {in_words(error)}.") from error
     finally:

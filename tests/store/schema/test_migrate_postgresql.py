@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from supervisor.schema.postgres.postgres_transaction import SchemaDatabase
 from supervisor.schema.postgres.postgres_upgrade import grants_for_producers
 from tests.conftest import Store, processes
 from tests.support.servers.postgres_server import server
+from tests.support.waiting import eventually
 
 TRIGGERS = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
 TASK = "INSERT INTO task_queue (user_openid, type, params) VALUES ('o-1', 'photography', '{}')"
@@ -73,11 +75,7 @@ def test_migrating_again_changes_nothing_and_locks_nothing(empty: Settings) -> N
 
 
 def test_an_older_database_is_brought_up_to_date_with_its_rows(empty: Settings) -> None:
-    with contextlib.closing(SchemaDatabase(empty.database_url)) as older:
-        older.connect()
-        for statement in functions("public"):
-            older.execute_sql(statement)
-        Runner(older, directory=str(VERSIONS), table_name=HISTORY).up(known_versions()[0])
+    _older(empty, known_versions()[0])
     _sql(
         empty,
         """INSERT INTO task_queue (id, user_openid, type, params, created_at, updated_at)
@@ -86,6 +84,56 @@ def test_an_older_database_is_brought_up_to_date_with_its_rows(empty: Settings) 
     assert migrate(empty) == known_versions()[1:]
     _check(empty)
     assert _sql(empty, "SELECT id, status, charge FROM task_queue") == [("t", "pending", 1)]
+
+
+def _older(empty: Settings, version: str) -> None:
+    """The database as a program of that migration leaves it, with triggers of nobody."""
+    with contextlib.closing(SchemaDatabase(empty.database_url)) as older:
+        older.connect()
+        for statement in functions("public"):
+            older.execute_sql(statement)
+        Runner(older, directory=str(VERSIONS), table_name=HISTORY).up(version)
+
+
+@pytest.mark.parametrize("held", ["rule", "dispatcher", "provider_state"])
+def test_an_upgrade_that_would_wait_for_a_transaction_that_waits_for_it_gives_up_and_is_begun_again(
+    empty: Settings, held: str
+) -> None:
+    """It gives up first: the other transaction may be an order."""
+    _older(empty, known_versions()[5])
+    with (
+        contextlib.closing(psycopg.connect(empty.database_url)) as order,
+        contextlib.closing(psycopg.connect(empty.database_url, autocommit=True)) as watch,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
+        order.execute(f"LOCK TABLE {held} IN ROW EXCLUSIVE MODE")
+        upgrading = pool.submit(migrate, empty)
+        eventually(
+            "the upgrade has task_queue, or has given up",
+            lambda: (
+                upgrading.done()
+                or watch.execute(
+                    """SELECT 1 FROM pg_locks WHERE relation = 'task_queue'::regclass AND granted
+                        AND mode = 'AccessExclusiveLock'"""
+                ).fetchone()
+            ),
+        )
+        order.execute(
+            "SELECT count(*) FROM task_queue"
+        )  # raises DeadlockDetected if it is the one to give up
+        with pytest.raises(DatabaseBusy, match="other programs use its tables just now"):
+            upgrading.result(60)
+        order.commit()
+    assert migrate(empty) == known_versions()[6:]
+    _check(empty)
+
+
+def test_an_upgrade_leaves_other_programs_tables_of_the_schema_alone(empty: Settings) -> None:
+    _older(empty, known_versions()[0])
+    _sql(empty, "CREATE TABLE of_another_program (id INTEGER)")
+    with contextlib.closing(psycopg.connect(empty.database_url)) as other:
+        other.execute("LOCK TABLE of_another_program IN ACCESS EXCLUSIVE MODE")
+        assert migrate(empty) == known_versions()[1:]
 
 
 def test_triggers_belong_to_the_program_that_migrated_last(empty: Settings) -> None:

@@ -1,7 +1,9 @@
-"""The promises that hold in a PostgreSQL database after any faults, read by plain SQL without our code."""
+"""The promises that hold in a database after any faults, read by plain SQL without our code."""
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import Any
 
 import psycopg
@@ -27,6 +29,16 @@ _WRONG = {
 
 def faults_in(url: str) -> dict[str, list[Any]]:
     """The broken claims in a database in which all tasks must have completed: {claim: rows}, empty if none."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        found = {claim: connection.execute(sql.encode()).fetchall() for claim, sql in _WRONG.items()}
+    found = {claim: asked(url, sql) for claim, sql in _WRONG.items()}
     return {claim: rows for claim, rows in found.items() if rows}
+
+
+def asked(url: str, sql: str) -> list[Any]:
+    """The rows of a query.  url: of a PostgreSQL database, or `sqlite:///` and the path of a file."""
+    connection: Any
+    if url.startswith("sqlite:"):
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=15)
+    else:
+        connection = psycopg.connect(url, autocommit=True)
+    with contextlib.closing(connection):
+        return list(connection.execute(sql).fetchall())
