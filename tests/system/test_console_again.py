@@ -399,3 +399,14 @@ def test_no_rule_of_axe_is_broken_in_what_is_new(
     page.go_offline(True)
     eventually("it says why an order waits", lambda: page.is_there("#waits"))
     assert page.broken_rules() == [], "offline"
+
+
+def test_the_bell_stands_in_the_middle_of_its_button(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    eventually("the bell is offered", lambda: page.js("return !document.getElementById('notify').hidden"))
+    aside = """
+        const [button, drawing] = ["#notify", "#notify svg"].map(
+          (each) => document.querySelector(each).getBoundingClientRect());
+        return [button.x + button.width / 2 - drawing.x - drawing.width / 2, drawing.width];"""
+    off, width = page.js(aside)
+    assert abs(off) <= 1 and width >= 20, (off, width)
