@@ -227,13 +227,11 @@ class _Customers:
         for thread in (self._noting, *self._watching):
             thread.join()
 
-    def _request(self, user: str, path: str, body: bytes | None = None, **headers: str) -> dict[str, Any]:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return {
-            "url": path,
-            "data": body,
-            "headers": {"Authorization": f"Bearer {self._tokens[user]}", **named},
-        }
+    def _request(
+        self, web: str, user: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> urllib.request.Request:
+        authorized = {"Authorization": f"Bearer {self._tokens[user]}"} | (headers or {})
+        return urllib.request.Request(self.house.addresses[web] + path, body, authorized)
 
     def _upload(self, user: str) -> str:
         picture = {"Content-Type": "image/png"}
