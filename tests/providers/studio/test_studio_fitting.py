@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from actors.providers.studio.fitting.body import arms_of, torso_of
+from actors.providers.studio.fitting.body import Arm, Torso, arms_of, torso_of
 from actors.providers.studio.fitting.draping import Cut, body_piece, sleeve_piece
-from actors.providers.studio.fitting.fitting import fit
+from actors.providers.studio.fitting.fitting import Sitter, fit, worn_garment
 from actors.providers.studio.fitting.garment import find_garment
 from actors.providers.studio.fitting.in_front import in_front_of
 from actors.providers.studio.fitting.light import light_of
@@ -205,6 +205,91 @@ def test_a_hidden_arm_wears_no_sleeve() -> None:
     pose, alpha = body((48, 160), (46, 215))
     pose.seen[RIGHT_ELBOW] = 0.1
     assert set(arms_of(pose, torso_of(pose, alpha), alpha)) == {"right"}
+
+
+def seen_wrongly(
+    elbow: tuple[float, float], wrist: tuple[float, float], *, sure: float
+) -> tuple[Plane, Torso, Arm]:
+    """A body whose right wrist the pose model is so sure of."""
+    pose, alpha = body(elbow, wrist)
+    pose.seen[RIGHT_WRIST] = sure
+    torso = torso_of(pose, alpha)
+    return alpha, torso, arms_of(pose, torso, alpha)["left"]
+
+
+def test_an_arm_whose_bones_are_seen_too_far_inside_is_no_wider_for_that() -> None:
+    pose, alpha = body((48, 160), (46, 215))
+    alpha[90:330, 24:160] = 1.0  # no outline between arm and body
+    torso = torso_of(pose, alpha)
+    arm = arms_of(pose, torso, alpha)["left"]
+    middle = slice(2, 6)
+    assert arm.outer[middle].min() > 17, "its outline is far outside"
+    usual = 2 * 0.22 * torso.width
+    assert (arm.outer + arm.inner)[middle].max() < 1.35 * usual
+
+
+def test_a_hidden_wrist_that_is_drawn_in_leaves_the_forearm_its_length() -> None:
+    *_, stump = seen_wrongly((48, 160), (51, 158), sure=0.4)
+    *_, visible = seen_wrongly((48, 160), (51, 158), sure=0.95)
+    upper, lower = stump.lengths
+    assert lower > 0.6 * upper and stump.joints[2][1] > 200, "it goes on along the upper arm"
+    assert tuple(visible.joints[2]) == (51, 158), "one that is seen points at the camera"
+
+
+def test_a_sleeve_ends_at_a_thing_that_the_arm_holds() -> None:
+    alpha, torso, arm = seen_wrongly((48, 160), (46, 215), sure=0.9)
+    colours = np.full((400, 200, 3), OLD, np.float32)
+    alpha[140:230, 8:36] = 1.0
+    colours[140:230, :36] = 0.05
+    clothes = (colours[..., 0] > 0.5).astype(np.float32)
+    picture = worn(alpha, torso, arm, long_sleeved(), colours, clothes)
+    assert picture[170, 14].max() < 0.1, "a black thing"
+    assert picture[170, 48, 1] > picture[170, 48, 0] + 0.1, "the sleeve"
+
+
+def test_a_forearm_behind_a_desk_does_not_lie_before_the_body() -> None:
+    pose, alpha = body((48, 206), (110, 202))
+    pose.seen[RIGHT_WRIST] = 0.3
+    alpha[203:] = 0.0
+    torso = torso_of(pose, alpha)
+    picture = worn(alpha, torso, arms_of(pose, torso, alpha)["left"], short_sleeved())
+    assert picture[197, 100, 1] > picture[197, 100, 0] + 0.1
+
+
+OLD = np.array([0.9, 0.35, 0.1], np.float32)
+
+
+def worn(
+    alpha: Plane,
+    torso: Torso,
+    arm: Arm,
+    drawn: Image.Image,
+    colours: Plane | None = None,
+    clothes: Plane | None = None,
+) -> Plane:
+    """The picture of a sitter, all in OLD by default, whose left arm alone shows, with a garment on."""
+    ones = np.ones_like(alpha)
+    plain = np.full((*alpha.shape, 3), OLD, np.float32)
+    sitter = Sitter(
+        colours=plain if colours is None else colours,
+        alpha=alpha,
+        in_front=0 * ones,
+        clothes=ones if clothes is None else clothes,
+        shading=ones,
+        light=np.ones(3, np.float32),
+        torso=torso,
+        arms={"left": arm},
+    )
+    return worn_garment(sitter, find_garment(drawn), Cut())
+
+
+def short_sleeved() -> Image.Image:
+    """The green jersey with its sleeves cut."""
+    drawn = long_sleeved()
+    pen = ImageDraw.Draw(drawn)
+    for box in ((0, 150, 119, 400), (281, 150, 400, 400)):
+        pen.rectangle(box, fill="white")
+    return drawn
 
 
 def test_hands_stay_in_front_and_what_only_lies_near_them_does_not() -> None:

@@ -34,8 +34,13 @@ LEFT_ARM, RIGHT_ARM = (
 )
 # half of a clothed arm's thickness at shoulder, elbow and wrist, of the shoulders' width
 USUAL_ARM = np.array([0.22, 0.17, 0.13])
+LEAST_HALF = 0.45  # of a usual half: the bone lies within its arm
 OUTERMOST = 0.45  # s of a joint beyond which nothing but the arm is at its outer side
 NECK = 0.22  # half of a neck's width where it meets the shoulders, of the shoulders' width
+SURE_ELBOW, SURE_WRIST = 0.5, 0.75  # of a pose's points: below it, their places may be wrong
+LEAST_FOREARM = 0.6  # of the upper arm; a shorter one is foreshortened or wrong
+FOREARM = 0.85  # of the upper arm
+WITH_HAND = 1.4  # of an arm
 LEAST_SEEN = 0.35  # of an elbow: an arm behind the back wears no sleeve that shows
 
 
@@ -156,7 +161,9 @@ class Arm:
     """A strip along shoulder, elbow, wrist.  joints: (3, 2).  normal: 1 or −1, how the outer side lies.
     shares: (n,) along the arm.  outer, inner: (n,) half of its thickness there, in pixels.
     outer_room, inner_room: (n,) how much farther than that all is the arm's, in its halves: much where the arm lies
-    outermost, a little where the outline shows, and nothing before the body."""
+    outermost, a little where the outline shows, and nothing before the body.  shown: up to which of its shares it is
+    seen; a forearm behind a thing, a desk or so, does not lie before the body.  sure: up to which its place is known.
+    """
 
     joints: Points
     normal: float
@@ -165,6 +172,8 @@ class Arm:
     inner: Points
     outer_room: Points
     inner_room: Points
+    shown: float = WITH_HAND
+    sure: float = WITH_HAND
 
     @property
     def lengths(self) -> tuple[float, float]:
@@ -238,6 +247,9 @@ def arm_of(side: str, pose: Pose, torso: Torso, alpha: Plane) -> Arm | None:
     if pose.seen[joints_of[1]] < LEAST_SEEN:
         return None
     joints = np.array([pose[landmark] for landmark in joints_of], float)
+    is_guessed = _is_drawn_in(joints, pose.seen[list(joints_of)])
+    if is_guessed:
+        joints[2] = _likely_wrist(joints, torso)
     normal = -SIDES[side]
     shares = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0])
     arm = Arm(joints, normal, shares, *np.ones((4, 8)))
@@ -245,7 +257,10 @@ def arm_of(side: str, pose: Pose, torso: Torso, alpha: Plane) -> Arm | None:
     measured = {sign: _thickness(arm, sign, alpha, usual) for sign in (1.0, -1.0)}
     known = [m[~np.isnan(m)] / usual[~np.isnan(m)] for m in measured.values()]
     loose = float(np.clip(np.median(np.concatenate(known)), 0.7, 1.35)) if sum(map(len, known)) else 1.0
-    outer, inner = (_even(np.where(np.isnan(m), usual * loose, m)) for m in measured.values())
+    outer, inner = (
+        _even(np.where(np.isnan(m), _beyond(usual, loose, other), m))
+        for m, other in zip(measured.values(), reversed(measured.values()), strict=True)
+    )
     # an armhole begins in the armpit, not on the chest
     inner = inner * np.interp(shares, [0.0, 0.3], [0.55, 1.0])
     outer_room, inner_room = (np.where(np.isnan(m), 0.0, 0.6) for m in measured.values())
@@ -255,7 +270,40 @@ def arm_of(side: str, pose: Pose, torso: Torso, alpha: Plane) -> Arm | None:
         outer_room[shares <= elbow - 0.12] = 3.0  # however thick the old sleeve is
         if s[2] * SIDES[side] > OUTERMOST:
             outer_room[:] = 3.0
-    return Arm(joints, normal, shares, outer * 1.06, inner * 1.02, outer_room, inner_room)
+    is_hidden = pose.seen[joints_of[2]] < 0.5 and not _is_on(alpha, joints[1])
+    shown, sure = elbow if is_hidden else WITH_HAND, elbow if is_guessed else WITH_HAND
+    return Arm(joints, normal, shares, outer * 1.06, inner * 1.02, outer_room, inner_room, shown, sure)
+
+
+def _is_on(alpha: Plane, place: Points) -> bool:
+    """Whether the person is seen at a place; taken for granted outside of the picture."""
+    x, y = place.astype(int)
+    is_inside = 0 <= x < alpha.shape[1] and 0 <= y < alpha.shape[0]
+    return not is_inside or bool(alpha[y, x] > 0.5)
+
+
+def _is_drawn_in(joints: Points, seen: Plane) -> bool:
+    """Whether the pose model has put a hidden wrist too near to a sure elbow."""
+    upper, lower = np.linalg.norm(np.diff(joints, axis=0), axis=1)
+    return bool(seen[1] > SURE_ELBOW and seen[2] < SURE_WRIST and lower < LEAST_FOREARM * upper)
+
+
+def _likely_wrist(joints: Points, torso: Torso) -> Points:
+    """Where a forearm of usual length ends."""
+    upper, lower = np.diff(joints, axis=0)
+    long, short = float(np.linalg.norm(upper)), float(np.linalg.norm(lower))
+    # of a stump, the direction is chance
+    way = lower / short if short > USUAL_ARM[2] * torso.width else upper / max(1.0, long)
+    likely: Points = joints[1] + way * long * FOREARM
+    return likely
+
+
+def _beyond(usual: Points, loose: float, other: Points) -> Points:
+    """Half of an arm's thickness where no outline shows, in pixels.  other: its other half as measured, or NaN: an arm
+    that reaches far to one side of its bones has that much less on the other, for the bones are seen askew."""
+    rest = (2 * usual - other).clip(LEAST_HALF * usual, usual * loose)
+    half: Points = np.where(np.isnan(other), usual * loose, rest)
+    return half
 
 
 def _thickness(arm: Arm, sign: float, alpha: Plane, usual: Points) -> Points:

@@ -6,7 +6,7 @@ along its arm and bends with the elbow.  Both are drawn a little too wide and en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from actors.providers.studio.fitting.garment import Garment
 from actors.providers.studio.vision.planes import Plane, resized, smoothstep, to_array
 
 LONG_SLEEVE = 0.97  # of the arm
+SLEEVE_ROOM = 0.2  # of an arm's half: what lies farther outside may be a thing that the arm holds
 WIDEST = 1.4  # so many times its usual reach may a body be wide
 STEP = 2  # pixels: an arm's outline is computed on every other one
 
@@ -32,12 +33,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of a garment at its place.  cloth: (h, w, 3).  cover: (h, w).  usual: (h, w), 0 where a body is
-    wider than usual, so that what is there may be no body.  arm: whose sleeve it is."""
+    """A piece of a garment at its place.  cloth: (h, w, 3).  cover: (h, w).  usual: (h, w), 0 where a body
+    or an arm is wider than usual, so that what is there may be neither.  arm: whose sleeve it is."""
 
     cloth: Plane
     cover: Plane
-    usual: Plane | float = 1.0
+    usual: Plane
     arm: str | None = None
 
 
@@ -138,7 +139,9 @@ def sleeve_piece(
 
     box = arm_box(arm, size)
     cloth = to_array(bent(straight, where, box, size))[..., :3]
-    return Piece(cloth, arm_plane(arm, box, size, end=end), arm=side)
+    near = replace(arm, outer_room=arm.outer_room.clip(0, SLEEVE_ROOM))
+    usual = arm_plane(near, box, size, end=min(end, arm.sure), step=4 * STEP)
+    return Piece(cloth, arm_plane(arm, box, size, end=min(end, arm.shown)), usual, side)
 
 
 def arm_box(arm: Arm, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -147,10 +150,12 @@ def arm_box(arm: Arm, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return box_around([*arm.joints, hand], float(max(arm.outer.max(), arm.inner.max())) * 1.7, size)
 
 
-def arm_plane(arm: Arm, box: tuple[int, int, int, int], size: tuple[int, int], *, end: float) -> Plane:
-    """Where an arm is, up to `end` of its length, (h, w).  box: outside of which it is not."""
+def arm_plane(
+    arm: Arm, box: tuple[int, int, int, int], size: tuple[int, int], *, end: float, step: int = STEP
+) -> Plane:
+    """Where an arm is, up to `end` of its length, (h, w).  box: outside of which it is not.  step: in pixels."""
     left, top, right, bottom = box
-    across, down = np.meshgrid(np.arange(left, right, STEP), np.arange(top, bottom, STEP))
+    across, down = np.meshgrid(np.arange(left, right, step), np.arange(top, bottom, step))
     places = np.stack([across, down], -1).reshape(-1, 2).astype(np.float64)
     seen = seen_of(arm, places, end=end).reshape(across.shape).astype(np.float32)
     plane = np.zeros((size[1], size[0]), np.float32)

@@ -129,10 +129,10 @@ def worn_garment(sitter: Sitter, garment: Garment, cut: Cut) -> Plane:
             for side, arm in sitter.arms.items()
         ]
     for piece in pieces:
-        cover = piece.cover * free
+        # what reaches farther than a body or an arm does is one only if it wears the same
+        cover = piece.cover * free * np.maximum(piece.usual, sitter.clothes)
         if piece.arm is None:
-            # what reaches farther than a body does is one only if it wears the same
-            cover = cover * (1 - bare) * np.maximum(piece.usual, sitter.clothes)
+            cover = cover * (1 - bare)
         picture = _laid_on(picture, piece, cover, sitter, bare)
     return picture
 
@@ -159,6 +159,6 @@ def _bare_arms(sitter: Sitter, garment: Garment, cut: Cut) -> Plane:
         end = sleeve_end(garment, side, sitter.torso, cut) if garment.has_sleeves else 0.12
         if end < LONG:
             box = arm_box(arm, (width, height))
-            whole, sleeve = (arm_plane(arm, box, (width, height), end=share) for share in (1.4, end))
+            whole, sleeve = (arm_plane(arm, box, (width, height), end=share) for share in (arm.shown, end))
             bare = np.maximum(bare, whole - sleeve)
     return bare
