@@ -40,7 +40,8 @@ class Terminal:
         self.before = termios.tcgetattr(theirs)
         where = {"DARKROOM_DATABASE_URL": store.settings.database_url, "TERM": "xterm-256color"}
         self.process = subprocess.Popen(
-            [*PROGRAM, *words],
+            # A run of the tests in a shell's background ignores SIGINT, and its children would too.
+            ["env", "--default-signal=INT", *PROGRAM, *words],
             env=environ_of(store.settings.data_dir, **where),
             stdin=theirs,
             stdout=theirs,
