@@ -132,7 +132,7 @@ def test_a_service_that_makes_one_picture_at_a_time_is_asked_for_each(shop):
     assert shop.ends(task) == "completed"
     assert (shop.asked(task), shop.evidence(task)) == (3, ["done"] * 3)
     rows = shop.all("SELECT reference FROM remote_job WHERE task_id = ? ORDER BY id", task)
-    assert [row["reference"] for row in rows] == [f"{task}.1.1.{part}" for part in range(3)]
+    assert [row["reference"] for row in rows] == [f"{task}.1.1.0.{part}" for part in range(3)]
     assert len(json.loads(shop.task(task)["images"])) == 3
     assert shop.booked(task) == [("debit", -3)]
 

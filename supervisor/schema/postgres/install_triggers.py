@@ -19,9 +19,11 @@ _IN_ORDER = (
     "task_queue", "works", "account", "credit_entry", "remote_job", "worker", "task_event", "pause", "audit",
     "provider_cost",
 )  # fmt: skip
-# Less than PostgreSQL's `deadlock_timeout` (1 s): where an upgrade and an order wait for each other, the upgrade gives
-# up first and is begun again, and the order is not refused.
+# For all locks together; for each of them half of the server's `deadlock_timeout` (1 s unless it is set).  Where an
+# upgrade and an order wait for each other, the upgrade gives up first and is begun again, and the order is not refused.
 _PATIENCE_MS = 500
+_PATIENCE_OF_EACH = """SELECT set_config('lock_timeout', greatest(1, CAST(setting AS integer) / 2) || 'ms', true)
+    FROM pg_settings WHERE name = 'deadlock_timeout'"""
 
 
 def triggers() -> list[Trigger]:
@@ -49,6 +51,7 @@ def lock_all_tables(database: peewee.Database, ours: Set[str]) -> None:
 def _lock(database: peewee.Database, in_order: Iterable[str]) -> None:
     cursor = database.cursor()
     cursor.execute(f"SET LOCAL statement_timeout = {_PATIENCE_MS}")
+    cursor.execute(_PATIENCE_OF_EACH)
     try:
         cursor.execute(f"LOCK TABLE {', '.join(in_order)} IN ACCESS EXCLUSIVE MODE")
     except (QueryCanceled, LockNotAvailable, DeadlockDetected) as error:
@@ -56,6 +59,7 @@ def _lock(database: peewee.Database, in_order: Iterable[str]) -> None:
             "The database can't be upgraded: other programs use its tables just now."
         ) from error
     cursor.execute("SET LOCAL statement_timeout = 0")
+    cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def make_triggers(database: peewee.Database, schema: str) -> None:
