@@ -65,6 +65,7 @@ SETTINGS = {
     "PROVIDERS__slow__OPTIONS__wait_seconds": "300",
     "TASKS__painted__PROVIDER": "painter",
     "TASKS__painted__NEEDS__gpu": "1",
+    "TASKS__twice__STEPS": '[{"name":"first","provider":"instant"},{"name":"second","provider":"instant"}]',
     "TASKS__huge__PROVIDER": "painter",
     "TASKS__huge__NEEDS__gpu": "2",
     "PROVIDERS__painter__KIND": "python",
@@ -235,7 +236,8 @@ def test_every_panel_shows_something_and_every_alert_but_the_disks_fires_by_its_
             return not missing
 
         load = repeated(
-            lambda: (trouble.submit("instant"), trouble.submit("painted")), 2 * BETWEEN_TASKS_SECONDS
+            lambda: [trouble.submit(type_) for type_ in ("instant", "painted", "twice")],
+            2 * BETWEEN_TASKS_SECONDS,
         )
         with load, listening(system.url), contextlib.suppress(AssertionError):
             trouble.submit("spoiled")
