@@ -278,6 +278,8 @@ class ProcessSupervisor:
         for pid in ready.members:
             if (pidfd := child.watch(pid)) is not None:
                 self._selector.register(pidfd, selectors.EVENT_READ)
+        if self._programs[child.name].answers is not None:
+            child.beats += 1  # it has answered just now: frozen from here on, it has no time of a start left
         self._plan = restart_plan.note_ready(self._plan, child.name, now)
         log.debug(f"{child.name} is ready", process=child.name, pid=child.pid)
 
