@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from actors.providers.base import ContentRejected, Done, Job
-from config.settings import Settings
 from config.steps import Step
 from supervisor.core.task_params import BadTask, check_params
 from supervisor.steps.step_orders import MOST_REQUESTS
 from supervisor.store.retention import ageing
-from tests.conftest import Clock, Store
-from tests.support.databases import is_postgres
+from tests.conftest import Store
 from tests.support.models import step_house
-from tests.support.models.step_house import PRICE, STEPS, Fate, StepHouse, refuses, settings_with
-from tests.support.servers.postgres_databases import give_back
+from tests.support.models.step_house import PRICE, STEPS, StepHouse, refuses
 
 FIRST = Step(name="first", provider="local")
 SCENES = Step(name="scenes", provider="other", for_each="${params.parameters.scenes}", prompt="${each}")
-
-
-@pytest.fixture
-def settings(tmp_path: Path, database_kind: str) -> Iterator[Settings]:
-    chosen = settings_with(tmp_path, database_kind)
-    yield chosen
-    if is_postgres(chosen):
-        give_back(chosen.database_url)
-
-
-@pytest.fixture
-def opened(store: Store, clock: Clock, settings: Settings) -> Callable[..., StepHouse]:
-    store.database.write_now(lambda tx: tx.execute("UPDATE rule SET signup_grant = 1000"))
-
-    def make(fate: Fate = lambda asked: None, **type_: Any) -> StepHouse:
-        house = StepHouse(store, clock, settings, fate)
-        house.change(**type_)
-        return house
-
-    return make
 
 
 async def test_a_users_list_makes_no_more_pictures_than_were_ordered(

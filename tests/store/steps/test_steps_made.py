@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from actors.providers.base import ContentRejected, Transient
-from config.settings import Settings
 from config.steps import Step
 from supervisor.store.feed import works
 from supervisor.store.retention import ageing
-from tests.conftest import Clock, Store
-from tests.support.databases import is_postgres
-from tests.support.models.step_house import PRICE, STEPS, Fate, StepHouse, refuses, settings_with
-from tests.support.servers.postgres_databases import give_back
+from tests.conftest import Store
+from tests.support.models.step_house import PRICE, STEPS, StepHouse, refuses
 
 COMMITS = 24  # more than a task of these three steps has
-
-
-@pytest.fixture
-def settings(tmp_path: Path, database_kind: str) -> Iterator[Settings]:
-    chosen = settings_with(tmp_path, database_kind)
-    yield chosen
-    if is_postgres(chosen):
-        give_back(chosen.database_url)
-
-
-@pytest.fixture
-def opened(store: Store, clock: Clock, settings: Settings) -> Callable[..., StepHouse]:
-    store.database.write_now(lambda tx: tx.execute("UPDATE rule SET signup_grant = 1000"))
-
-    def make(fate: Fate = lambda asked: None, **type_: Any) -> StepHouse:
-        house = StepHouse(store, clock, settings, fate)
-        house.change(**type_)
-        return house
-
-    return make
 
 
 def steps_of(store: Store, task_id: str) -> list[tuple[int, int, int]]:
