@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from supervisor.core.placement import Placement
 
@@ -37,7 +37,8 @@ class Waiting(NamedTuple):
     """A due task, as the pick reads it.  waited_seconds: since it became due.
 
     step, lane: of the step that it is at (`supervisor.steps.lanes`).  is_under_way: a step of this charge is finished,
-    so the task counts as running already.  alone: no other task may run in its worker.
+    so the task counts as running already.  alone: no other task may run in its worker.  suspect_lives: how many deaths
+    a task that is suspected as poison has left; None for any other task.
     """
 
     place: Place
@@ -48,6 +49,7 @@ class Waiting(NamedTuple):
     lane: str = ""
     is_under_way: bool = False
     alone: bool = False
+    suspect_lives: int | None = None
 
     @property
     def line(self) -> str:
@@ -63,6 +65,16 @@ def turn_of_new_task(clock: int, highest_open_turn: int | None) -> int:
     return clock if highest_open_turn is None else max(clock, highest_open_turn + 1)
 
 
+class Suspects(Protocol):
+    """How many suspected tasks may run at once."""
+
+    def have_room(self, lives: int) -> bool:
+        """Whether a suspect with so many deaths left may run now."""
+
+    def note(self, lives: int) -> None:
+        """Count it as running."""
+
+
 def pick(
     heads: Iterable[Iterable[Waiting]],
     placement: Placement,
@@ -70,12 +82,13 @@ def pick(
     room_of_user: Callable[[str], int],
     room_of_type: Callable[[str], int],
     room_of_line: Callable[[str], int] = lambda line: UNLIMITED,
+    suspects: Suspects | None = None,
 ) -> Iterator[tuple[Waiting, str]]:
     """The tasks to dispatch now, in fair order, each with the worker that it is for.
 
     heads: one stream for each line, each in order.  room_of_*: how many more may run; called once for each key.  A line
     for which no worker has room keeps its place, and others go on.  A task that waits for a worker of its own holds up
-    only the worker that is kept for it.
+    only the worker that is kept for it.  suspects: not given where no task is suspected.
     """
     users: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -93,11 +106,16 @@ def pick(
             continue
         if not waiting.is_under_way and (users[waiting.user] <= 0 or types[waiting.type] <= 0):
             continue
+        lives = waiting.suspect_lives if suspects is not None else None
+        if suspects is not None and lives is not None and not suspects.have_room(lives):
+            continue
         worker_id = placement.place(waiting.type, waiting.line, alone=waiting.alone)
         if worker_id is None:
             if not waiting.alone:
                 lines[waiting.line] = 0
             continue
+        if suspects is not None and lives is not None:
+            suspects.note(lives)
         lines[waiting.line] -= 1
         if not waiting.is_under_way:
             users[waiting.user] -= 1

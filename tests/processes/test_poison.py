@@ -136,6 +136,36 @@ def test_a_worker_that_is_never_empty_is_kept_for_a_task_with_its_last_life(
     assert placed() == {last_life: "b"}
 
 
+def test_a_suspect_that_waits_for_a_worker_of_its_own_holds_back_no_other_suspect(
+    store: Store,
+    admitted_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    die_together: Callable[[], list[str]],
+    placed: Callable[[], dict[str, str]],
+    clock,
+) -> None:
+    last, other = admitted_task("o-last"), admitted_task("o-other")
+    for _ in range(MAX_ATTEMPTS):
+        assert die_together() == sorted([last, other])
+    clock.advance(seconds=600)
+    store.write(_ripened)
+    live_worker("early")
+    (claim,) = [each for each in store.dispatch("early") if each.task_id == other]
+    store.write(lambda tx: claims.postpone(tx, other, claim.lease, 5000))
+    store.write(lambda tx: workers.mark_dead(tx, "early"))
+    while store.task(last)["deaths"] < 2 * MAX_ATTEMPTS - 1:
+        die_together()
+    live_worker("a", slots=4)
+    live_worker("b", slots=4)
+    for n in range(2):
+        admitted_task(f"o-{n}")
+    assert set(placed().values()) == {"a", "b"}, "no worker is empty"
+    clock.advance(seconds=5000)
+    store.write(_ripened)
+    assert placed().keys() == {other}
+    assert store.task(last)["status"] == "pending"
+
+
 @given(st.integers(1, 40))
 def test_suspects_run_in_groups_that_halve_with_each_death_down_to_one(lives: int) -> None:
     assert suspects_at_once(1) == 1

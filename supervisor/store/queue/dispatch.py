@@ -83,17 +83,15 @@ def pick_and_claim(
     }
     lines = [(type_, lane) for type_, lane in capacity.lines_with_ready_tasks() if room[lane or type_] > 0]
     aside = aside or Aside()
-    suspects, users = _SuspectLane(tx), _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
+    users = _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(
-            [
-                ready_tasks.heads(tx, type_, lane, suspects.take, users.learn, aside.passing)
-                for type_, lane in lines
-            ],
+            [ready_tasks.heads(tx, type_, lane, users.learn, aside.passing) for type_, lane in lines],
             placement,
             room_of_user=users.room,
             room_of_type=lambda type_: _room_of_type(tx, settings, type_),
             room_of_line=room.__getitem__,
+            suspects=_SuspectLane(tx),
         )
     )
     return _claim(tx, settings, chosen, aside)
@@ -133,16 +131,18 @@ class _SuspectLane:
         self._running: int | None = None  # queried only when a suspect waits, which is rare
         self._room = 0
 
-    def take(self, lives: int) -> bool:
-        """Whether a suspect with so many deaths left may run now; if so, it counts as running."""
+    def have_room(self, lives: int) -> bool:
+        """Whether a suspect with so many deaths left may run now."""
         if self._running is None:
             self._running, fewest = self._under_way()
             self._room = suspects_at_once(fewest)
-        room = min(self._room, suspects_at_once(lives))
-        if self._running >= room:
-            return False
-        self._running, self._room = self._running + 1, room
-        return True
+        return self._running < min(self._room, suspects_at_once(lives))
+
+    def note(self, lives: int) -> None:
+        """Count it as running: it is placed, and not merely next."""
+        assert self._running is not None, "have_room comes first"
+        self._running += 1
+        self._room = min(self._room, suspects_at_once(lives))
 
     def _under_way(self) -> tuple[int, int]:
         """How many suspects run, and the smallest number of deaths that one of them has left."""

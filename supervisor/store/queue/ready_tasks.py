@@ -44,15 +44,13 @@ def heads(
     tx: Transaction,
     type_: str,
     lane: str,
-    take_suspect: Callable[[int], bool],
     learn_users: Callable[[Iterable[str]], None],
     passing: Collection[str] = (),
 ) -> Iterator[Waiting]:
     """The ready tasks of a type and lane in order, from the pick's index, a chunk at a time: first a chunk over all
     priorities, which usually contains them all, then one priority after the other.
 
-    take_suspect: whether a suspect with so many deaths left may run now.  learn_users: is called with the users of the
-    next tasks.  passing: ids of tasks that are left out, and take no slot.
+    learn_users: is called with the users of the next tasks.  passing: ids of tasks that are left out, and take no slot.
     """
     chunk = _FIRST_CHUNK
     rows = _chunk_of(tx, type_, lane, chunk, "ORDER BY priority DESC, turn, created_at, id")
@@ -62,13 +60,22 @@ def heads(
         for row in rows:
             if row["id"] in passing:
                 continue
-            if row["is_suspect"] and not take_suspect(row["lives"]):
-                continue
             place = Place(-row["priority"], row["turn"], row["created_at"], row["id"])
             waited = max(0.0, float(row["waited"]))
             step, is_under_way = row["step"], bool(row["is_under_way"])
-            alone = is_last_life(row["lives"])
-            yield Waiting(place, row["user_openid"], type_, waited, step, lane, is_under_way, alone)
+            lives = row["lives"]
+            suspect_lives = lives if row["is_suspect"] else None
+            yield Waiting(
+                place,
+                row["user_openid"],
+                type_,
+                waited,
+                step,
+                lane,
+                is_under_way,
+                is_last_life(lives),
+                suspect_lives,
+            )
         if is_all:
             return
         last = rows[-1]
