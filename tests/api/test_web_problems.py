@@ -184,6 +184,63 @@ def test_a_request_of_unknown_outcome_carries_no_advice_to_repeat_it() -> None:
     assert "Retry-After" not in problem.headers and "look before you try again" in problem.detail
 
 
+async def test_every_answer_and_every_line_of_the_log_name_the_request(
+    web: Web, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="darkroom.access"):
+        told = []
+        for path in (
+            "/",
+            "/nothing",
+            "/v1/credits",
+            "/v1/tasks/unknown",
+            "/v1/works/feed",
+            "/openai/v1/models",
+        ):
+            async with http.get(web.url + path, headers=bearer("o-1")) as response:
+                told.append(response.headers["X-Request-Id"])
+                if response.content_type == "application/problem+json":
+                    assert (await response.json(content_type=None))["request_id"] == told[-1]
+    assert len(set(told)) == len(told), "each has its own"
+    lines = [record.__dict__ for record in caplog.records if record.name == "darkroom.access"]
+    assert {each["request_id"] for each in lines} == set(told)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_taken"),
+    [
+        ("7f0c-42", True),
+        ("Root=1-67891233-abcdef012345678912345678", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("two words", False),
+        ("ünicode", False),
+        ("<b>", False),
+        ("", False),
+    ],
+)
+async def test_a_callers_own_request_id_is_kept_if_it_is_short_and_harmless(
+    web: Web, http: aiohttp.ClientSession, given: str, is_taken: bool
+) -> None:
+    for path in ("/healthz", "/v1/tasks/unknown"):
+        async with http.get(web.url + path, headers={"X-Request-Id": given, **bearer("o-1")}) as response:
+            told = response.headers["X-Request-Id"]
+            assert (told == given) is is_taken and told
+
+
+async def test_of_two_request_ids_none_is_kept_and_even_broken_http_has_one(web: Web) -> None:
+    for raw in (
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\nX-Request-Id: b\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(raw)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.close()
+        [told] = [line for line in head.split("\r\n") if line.startswith("X-Request-Id: ")]
+        assert len(told) > len("X-Request-Id: ") + 8, head
+
+
 async def test_every_answer_forbids_sniffing_and_frames_and_shows_no_version(
     web: Web, http: aiohttp.ClientSession
 ) -> None:

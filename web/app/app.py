@@ -48,6 +48,7 @@ from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origi
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
+from web.http.request_ids import tell_request_id
 from web.openapi.description import DESCRIPTION, Description, show_openapi
 from web.operators import bulk, looking_back, ops, users
 from web.operators.ops_samples import keep_samples
@@ -231,6 +232,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     app.cleanup_ctx.append(keep_counts)
     app.cleanup_ctx.append(keep_cut_orders)
     app.on_response_prepare.append(name_ourselves)
+    app.on_response_prepare.append(tell_request_id)
     app.on_response_prepare.append(name_the_origin)
     app.on_response_prepare.append(tell_standing)
     app.on_shutdown.append(say_goodbye)

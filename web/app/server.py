@@ -15,6 +15,7 @@ from supervisor.net.listen_socket import BACKLOG
 from supervisor.net.ports import address, local_host
 from web.handling.context import Context
 from web.http.problems import Problem
+from web.http.request_ids import HEADER, new_request_id
 
 log = logging.getLogger("darkroom.web")
 
@@ -87,12 +88,14 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        request_id = new_request_id()  # what is not HTTP has no headers to take one from
         if isinstance(exc, BadHttpMessage):  # any client can send such bytes: log a line, not a traceback
-            log.info("what %s sent is not HTTP", request.remote)
+            log.info("what %s sent is not HTTP", request.remote, extra={"request_id": request_id})
             detail = "This is not a request in HTTP/1.1."
         else:
             status = super().handle_error(request, status, exc, message).status
             detail = "The request failed."
-        problem = Problem(status, detail).to_response(request.rel_url.raw_path)
+        problem = Problem(status, detail).to_response(request.rel_url.raw_path, request_id)
+        problem.headers[HEADER] = request_id  # no hook adds it: the request has no application
         problem.force_close()
         return problem

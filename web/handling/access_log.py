@@ -1,6 +1,6 @@
 """Every request counted, timed and logged, with the route's pattern and never with a query or a token.
 
-The line names the user and the address, and for a refusal (401, 402, 403, 429) its reason, so that the log shows who
+The line names the user, the address and the id of the request, and for a refusal (401, 402, 403, 429) its reason, so that the log shows who
 floods the server and why requests are refused.
 """
 
@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from web.handling.context import FIRST_BYTE_AT, IDENTITY, TASK, TRACE, address_of, context_of
 from web.http.problems import REASON, public_path
+from web.http.request_ids import request_id_of
 
 log = logging.getLogger("darkroom.access")
 
@@ -59,5 +60,6 @@ def _particulars(request: web.Request) -> dict[str, str]:
         "reason": request.get(REASON),
         "task": request.get(TASK) or request.match_info.get("task_id"),
         "trace_id": request.get(TRACE),
+        "request_id": request_id_of(request),
     }
     return {name: value for name, value in told.items() if value}

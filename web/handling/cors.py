@@ -17,7 +17,7 @@ from web.http.problems import Problem
 OPEN_TO_PAGES = ("/v1/", "/openai/v1/", "/replicate/v1/", "/fal/", "/files/", "/openapi.json")
 METHODS = "GET, HEAD, POST, PUT, DELETE"
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-User, "
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, Range, Traceparent, X-Request-Id, X-User, "
     "X-Fal-Target-Url, X-Fal-Queue-Priority, X-Fal-Request-Timeout, X-Fal-Runner-Hint, X-Fal-Object-Lifecycle, "
     "X-Fal-Object-Lifecycle-Preference"
 )

@@ -22,6 +22,7 @@ from supervisor.database.interface.errors import InterfaceError, OperationalErro
 from supervisor.objects.disk_space import is_full
 from supervisor.objects.object_store import StoreAway
 from supervisor.pictures import picture_errors
+from web.http.request_ids import request_id_of
 
 log = logging.getLogger("darkroom.web")
 
@@ -57,7 +58,7 @@ class Problem(Exception):
         self.status, self.detail, self.kind = status, detail, kind
         self.errors, self.headers = errors, dict(headers or {})
 
-    def to_response(self, instance: str) -> web.Response:
+    def to_response(self, instance: str, request_id: str) -> web.Response:
         """The answer.  instance: the requested path, without its query."""
         told, untold = self.errors[:MOST_ERRORS_TOLD], len(self.errors) - MOST_ERRORS_TOLD
         body: dict[str, Any] = {
@@ -68,6 +69,7 @@ class Problem(Exception):
                 self.detail + (f" (and {untold} more mistakes than are listed)" if untold > 0 else "")
             ),
             "instance": _sendable(instance),
+            "request_id": request_id,
         }
         if told:
             body["errors"] = [
@@ -180,7 +182,7 @@ def answer_to(request: web.Request, problem: Problem) -> web.Response:
             answer = shape(problem)
             answer.headers.update({**HEADERS_OF_ALL, **answer.headers})
             return answer
-    return problem.to_response(path)
+    return problem.to_response(path, request_id_of(request))
 
 
 @web.middleware

@@ -52,6 +52,7 @@ class Problem(BaseModel):
     status: Annotated[int, Field(ge=400, le=599)]
     detail: Annotated[str, Field(description="A sentence for people.")]
     instance: Annotated[str, Field(description="The path that was asked for.")]
+    request_id: Annotated[str, Field(description="As in `X-Request-Id`; it stands in the server's log.")]
     errors: Annotated[list[Mistake] | None, Field(description="Bad input: what is wrong where.")] = None
 
 

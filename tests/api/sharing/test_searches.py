@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from supervisor.store.feed import works
 from tests.conftest import Store
@@ -88,6 +89,18 @@ async def test_a_search_that_can_not_be_meant_is_422(
 ) -> None:
     status, problem = await _json(http, web, "/v1/works", **query)
     assert status == 422 and problem["errors"][0]["pointer"] == f"/{next(iter(query))}"
+
+
+async def test_a_time_whose_plus_was_not_escaped_is_told_so(web: Web, http: aiohttp.ClientSession) -> None:
+    unescaped = "2030-01-01T08:00:00+08:00"
+    for path in ("/v1/works?created_from=", "/v1/works?created_before=", "/v1/ops/tasks?from="):
+        async with http.get(
+            URL(web.url + path + unescaped, encoded=True), headers=bearer("op", "operator")
+        ) as got:
+            problem = await got.json(content_type=None)
+            assert got.status == 422 and "+ of an offset is written %2B" in problem["detail"], problem
+        async with http.get(web.url + path + "yesterday", headers=bearer("op", "operator")) as got:
+            assert "%2B" not in await got.text()
 
 
 def test_a_search_reads_an_index_in_order(store: Store) -> None:

@@ -12,7 +12,7 @@ import darkroom_client as api
 import pytest
 from darkroom_client.effects import Answer, Broken, GetToken, Open, Pause, Request, Send
 from darkroom_client.event_stream import StreamParser
-from darkroom_client.inputs import Local, told
+from darkroom_client.inputs import Local, several, told
 from darkroom_client.repeating import Setup, answered, pause_after
 from darkroom_client.sending import arguments
 from darkroom_client.watching import Watch
@@ -166,6 +166,26 @@ def test_a_file_may_have_any_name(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="https address"):
             told(address)
     assert told("HTTPS://x.example/a.png") == "HTTPS://x.example/a.png"
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_of_any_kind_are_one_input(kind: Any) -> None:
+    assert several(kind(b"abc")) == [kind(b"abc")]
+    local = told(kind(b"abc"))
+    assert isinstance(local, Local) and local.read() == ("upload", b"abc")
+
+
+def test_what_can_not_be_an_input_is_named_and_so_is_a_file_of_text(tmp_path: Path) -> None:
+    for wrong in (None, 7, {"url": "https://x.example"}, 1.5):
+        with pytest.raises(TypeError, match=type(wrong).__name__):
+            told(wrong)  # type: ignore[arg-type]
+    path = tmp_path / "notes.txt"
+    path.write_text("words")
+    with path.open() as text:
+        local = told(text)  # type: ignore[arg-type]
+        assert isinstance(local, Local)
+        with pytest.raises(TypeError, match="opened for bytes"):
+            local.read()
 
 
 # --- a watch ---

@@ -38,6 +38,7 @@ PURE = [
     "supervisor/remote/unclear_answers.py",
     "supervisor/remote/job_states.py",
     "supervisor/selection/search_terms.py",
+    "supervisor/selection/lost_plus.py",
     "supervisor/selection/task_filter.py",
     "supervisor/security/roles.py",
     "supervisor/core/shown_images.py",
