@@ -14,12 +14,13 @@ from typing import Any
 
 import structlog
 
+from actors.attempts.inputs import StepLost
 from actors.attempts.jobs import hash_of_params
 from actors.attempts.outcomes import Outcome, after_error, after_time_limit, code_of
 from actors.attempts.paid_requests import AlreadyAsked
-from actors.attempts.record import Step, step_of, unless_reported
+from actors.attempts.record import Step, step_lost, step_of, unless_reported
 from actors.attempts.run_providers import make_pictures, remote_limit_seconds
-from actors.attempts.steps import at_step
+from actors.attempts.steps import at_step, refuse_before_steps
 from actors.attempts.task_spans import span_of_attempt
 from actors.attempts.time_limit import TimeLimit
 from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
@@ -47,6 +48,7 @@ async def run_attempt(worker: Worker, running: Running, claim: Claim) -> None:
     try:
         whole = claim if claim.is_whole and not claim.lane else await _told_by_its_row(worker, claim)
         if whole is not None:
+            whole = refuse_before_steps(worker.settings, whole)
             with await span_of_attempt(worker, whole) as span:
                 await _run(worker, running, whole, span)
     except CoroutineWouldNotEnd:
@@ -199,6 +201,8 @@ def _after_error(worker: Worker, running: Running, claim: Claim, error: Exceptio
         bound.error("attempt_broke", exc_info=error)
     if running.owes_an_answer and not isinstance(error, ProviderError):
         return _unanswered(worker, claim)
+    if isinstance(error, StepLost):
+        return step_lost(claim, error.step, error.code, str(error))
     request = running.request
     may_bill_twice = not isinstance(error, AlreadyAsked) and (request is None or request.may_bill_twice)
     step = _step_of(

@@ -6,21 +6,38 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from actors.files.scratch import Scratch, write_whole
 from actors.providers.base import InvalidInput
 from supervisor.core.task_params import inputs_in, is_url
 from supervisor.media.file_kinds import HEAD_BYTES, file_kind
 from supervisor.objects.object_store import copy_to
+from supervisor.steps.step_orders import step_of_entry
 
 if TYPE_CHECKING:
     from actors.worker.worker import Worker
     from supervisor.core.claim import Claim
 
+log = structlog.get_logger(__name__)
+
+
+class StepLost(InvalidInput):
+    """A file that an earlier step of this task has made is gone.  step: the number of that step."""
+
+    code = "internal"
+
+    def __init__(self, name: str, step: int) -> None:
+        super().__init__(
+            f"A file that the step {name} had made is gone, so the task can't go on. A retry makes that step again."
+        )
+        self.step = step
+
 
 async def fetch_inputs(worker: Worker, claim: Claim, scratch: Scratch) -> tuple[Path, ...]:
     """One file for each entry of `params.images`, `videos`, `audio` and `files`, in this order.
 
-    Raises InvalidInput with `image_…` codes.
+    Raises InvalidInput with `image_…` codes, and StepLost.
     """
     return tuple(
         [
@@ -86,4 +103,8 @@ async def _fetch(worker: Worker, claim: Claim, n: int, kind: str, entry: str, sc
         await scratch.when_there_is_room(lambda: asyncio.to_thread(copy_to, worker.files, key, target))
         return target
     except FileNotFoundError:
+        if (made_by := step_of_entry(entry)) is not None:
+            names = [step["name"] for step in claim.fixed]
+            log.error("step_result_lost", task=claim.task_id, step=made_by, key=key)
+            raise StepLost(made_by, names.index(made_by)) from None
         raise InvalidInput(f"The file of image {entry} is gone.", code="image_not_found") from None

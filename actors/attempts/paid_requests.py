@@ -89,9 +89,9 @@ class PaidRequest:
         """Its name for the service."""
         return self.evidence.reference
 
-    def done(self, tx: Transaction) -> None:
+    def done(self, tx: Transaction, *, without_pictures: bool = False) -> None:
         """A step for the transaction that stores its pictures."""
-        remote_jobs.settle(tx, self.evidence, RemoteState.DONE)
+        remote_jobs.settle(tx, self.evidence, RemoteState.DONE, without_pictures=without_pictures)
         self._note(tx, None)
 
     def accepted(self, tx: Transaction, remote: Accepted) -> None:

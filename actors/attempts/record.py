@@ -6,7 +6,7 @@ A step runs under the lease, in one transaction; without the lease nothing is re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
 from actors.attempts.steps import shown_progress
@@ -15,26 +15,28 @@ from supervisor.core.claim import Claim
 from supervisor.database.interface.database import BatchedStep, Transaction
 from supervisor.steps.lanes import lane_of
 from supervisor.store.remote import remote_jobs
-from supervisor.store.tasks import claims, history, remote_wait, results
+from supervisor.store.tasks import claims, history, remote_wait, results, steps
 from supervisor.store.tasks.results import ResultFile
 from supervisor.store.tasks.steps import Finished
 
 Step = Callable[[Transaction], None]
 
 
-def completed(claim: Claim, files: Sequence[ResultFile], *, without_pictures: bool = False) -> Step:
+def completed(claim: Claim, files: Sequence[ResultFile], without: Set[int] = frozenset()) -> Step:
     """Complete the task with these pictures and files, and missing pictures are refunded; or, at a step that is not the
     last, let the next step follow.
 
-    without_pictures: no picture was ordered, so none is missing.
+    without: numbers of the ordered pictures whose requests were answered and make none, so they are not missing.
     """
 
     found = results.together(files)
-    missing = 0 if without_pictures else found.missing_of(claim.count) + claim.lacking
+    missing = found.missing_of(claim.count, without) + claim.lacking
     if claim.step < claim.last_step:
         return BatchedStep("advanced", claims.advance_all, _advance(claim, found, missing))
-    missing = 0 if without_pictures else missing_of_order(claim, missing)
-    made = claims.Made(claim.task_id, claim.lease, found.images, missing, found.outputs)
+    missing = missing_of_order(claim, missing)
+    made = claims.Made(
+        claim.task_id, claim.lease, found.images, missing, found.outputs, len(found.replaced | without)
+    )
     return BatchedStep("completed", claims.complete_all, made)
 
 
@@ -101,6 +103,20 @@ def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) ->
     return recorded
 
 
+def step_lost(claim: Claim, step: int, code: str, message: str) -> Step:
+    """Fail the task, because the files of this earlier step are gone; a retry begins with that step.
+
+    What was to be kept for it, and for the steps after it, is given back too.
+    """
+
+    def failed(tx: Transaction) -> None:
+        kept = steps.kept_for(tx, *claim.of_step, since=step)
+        claims.fail(tx, claim.task_id, claim.lease, code, message, given_back=kept)
+        steps.lose(tx, *claim.of_step, since=step)
+
+    return failed
+
+
 def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
     """The step that records an outcome.  params_hash: of the pictures that may exist already.
 
@@ -145,8 +161,9 @@ def step_of(claim: Claim, outcome: Outcome, params_hash: str) -> Step:
                 if detail:
                     history.note_failure(tx, task_id, lease, code, message, detail)
                 found = results.found(tx, task_id, claim.charge, params_hash)
-                if found:
-                    completed(claim, found)(tx)
+                without = remote_jobs.done_without_pictures(tx, *claim.of_step)
+                if found or without:
+                    completed(claim, found, without)(tx)
                 else:
                     claims.fail(tx, task_id, lease, code, message)
 

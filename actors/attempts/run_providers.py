@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from actors.attempts.inputs import fetch_inputs
+from actors.attempts.inputs import StepLost, fetch_inputs
 from actors.attempts.jobs import hash_of_params, job_of, provider_of, providers_for
 from actors.attempts.outputs import store_pictures
 from actors.attempts.paid_requests import PaidRequest, begin_paid_request
@@ -56,10 +56,10 @@ OUT_OF_THE_PICK_SECONDS = 2.0
 
 async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
     """Make everything that is missing; the step that completes the task, or hands it off."""
-    found, waiting = await _left_by_earlier_attempts(worker, claim)
+    found, waiting, without = await _left_by_earlier_attempts(worker, claim)
     at_work = {n for job in waiting for n in job.pictures}
     there = results.together(found.values())
-    known = {*found, *at_work, *there.replaced}
+    known = {*found, *at_work, *there.replaced, *without}
     missing = [] if there.is_whole else [n for n in range(claim.count) if n not in known]
     making = _Making(worker, running, claim)
     if missing:
@@ -72,11 +72,13 @@ async def make_pictures(worker: Worker, running: Running, claim: Claim) -> Step:
             poll_in_seconds=0.0 if waiting else min(making.poll_in_seconds),
             remote_limit_seconds=remote_limit_seconds(worker, claim, waiting),
         )
-    if not found and making.refused:
-        raise next(iter(making.refused.values()))
-    if not found and not making.without_pictures:
+    without |= making.without_pictures
+    if not found and not without and making.refused:
+        reasons = list(making.refused.values())
+        raise next((reason for reason in reasons if isinstance(reason, StepLost)), reasons[0])
+    if not found and not without:
         raise Transient("The AI service returned no picture.")
-    return completed(claim, list(found.values()), without_pictures=making.without_pictures)
+    return completed(claim, list(found.values()), without)
 
 
 def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJob] = ()) -> float:
@@ -87,24 +89,26 @@ def remote_limit_seconds(worker: Worker, claim: Claim, waiting: Sequence[RemoteJ
 
 async def _left_by_earlier_attempts(
     worker: Worker, claim: Claim
-) -> tuple[dict[int, ResultFile], list[RemoteJob]]:
-    """{n: its file} of the existing pictures, and the parts that services work on."""
+) -> tuple[dict[int, ResultFile], list[RemoteJob], frozenset[int]]:
+    """{n: its file} of the existing pictures, the parts that services work on, and the numbers of the pictures whose
+    requests were answered without any."""
     if claim.attempt == 1:
-        return {}, []
+        return {}, [], frozenset()
     await look_up_unheard(worker, claim)
 
-    def read(tx: Transaction) -> tuple[list[ResultFile], list[RemoteJob]]:
+    def read(tx: Transaction) -> tuple[list[ResultFile], list[RemoteJob], frozenset[int]]:
         found = results.found(tx, claim.task_id, claim.charge, hash_of_params(claim))
-        return found, remote_jobs.waiting(tx, [claim.of_step])
+        without = remote_jobs.done_without_pictures(tx, *claim.of_step)
+        return found, remote_jobs.waiting(tx, [claim.of_step]), without
 
-    found, waiting = await worker.database.read_async(read)
-    return {file.n: file for file in found}, waiting
+    found, waiting, without = await worker.database.read_async(read)
+    return {file.n: file for file in found}, waiting, without
 
 
 class _Making:
     """The requests of one attempt, one after the other.
 
-    without_pictures: the type makes none.  poll_in_seconds: for each remote job, the time of its first poll.
+    without_pictures: numbers of those whose requests make none.  poll_in_seconds: for each remote job, its first poll.
     refused: {n: why} of the pictures that a service has refused for good, of a step with one request for each."""
 
     def __init__(self, worker: Worker, running: Running, claim: Claim) -> None:
@@ -113,7 +117,7 @@ class _Making:
         self._progress = ProgressReport(worker.database, claim.task_id, claim.lease)
         self.room = Room(worker, running, claim, limit_seconds=limit_seconds, waits=self._progress.waits)
         self._inputs: tuple[Path, ...] = ()
-        self.without_pictures = False
+        self.without_pictures: set[int] = set()
         self.poll_in_seconds: list[float] = []
         self.refused: dict[int, ProviderError] = {}
 
@@ -227,7 +231,8 @@ class _Making:
             )
         else:
             found |= await self._store(answer, request, job, spent)
-            self.without_pictures = answer.without_pictures
+            if answer.without_pictures:
+                self.without_pictures.update(part)
 
     async def _store(
         self, done: Done, request: PaidRequest | None, job: Job, spent: Spent
@@ -242,7 +247,7 @@ class _Making:
                 results.add(tx, claim.task_id, claim.charge, params_hash, file, step=claim.step)
             spent.note(tx)
             if request is not None:
-                request.done(tx)
+                request.done(tx, without_pictures=done.without_pictures)
 
         try:
             with (

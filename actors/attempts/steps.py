@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from actors.providers.base import Postponed
 from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.errors import BadParams, LeaseLost
@@ -20,6 +21,16 @@ from supervisor.steps.step_orders import hash_of_step, order_of, progress_of
 from supervisor.store.tasks import steps
 
 _ALL_PICTURES = re.compile(r"\$\{steps\.(\w+)\.images\}")
+
+
+def refuse_before_steps(settings: Settings, claim: Claim) -> Claim:
+    """A claim of a task that was admitted before its type had steps may only come from a dispatcher with older
+    settings: it is given back, and the dispatcher of these settings gives the task its steps."""
+    task_type = settings.tasks.get(claim.type)
+    if claim.lane or task_type is None or not task_type.steps:
+        return claim
+    mistake = Postponed("The type of this task has got steps since it was admitted.", wait_seconds=1.0)
+    return dataclasses.replace(claim, mistake=mistake)
 
 
 def at_step(tx: Transaction, settings: Settings, claim: Claim) -> Claim:

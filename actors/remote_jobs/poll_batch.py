@@ -180,7 +180,8 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
                 results.add(
                     tx, seen.job.task_id, seen.job.charge, hash_of_params(claim), file, step=seen.job.step
                 )
-            remote_jobs.settle(tx, seen.job, RemoteState.DONE)
+            without = seen.answer.without_pictures
+            remote_jobs.settle(tx, seen.job, RemoteState.DONE, without_pictures=without)
         case Failed(error=error):
             remote_jobs.settle(tx, seen.job, state_of_failed(error))
         case JobRuns() if seen.doubts is not None:
@@ -208,10 +209,15 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
     params_hash = hash_of_params(claim)
     errors = [each.answer.error for each in seen if isinstance(each.answer, Failed)]
     found = results.found(tx, claim.task_id, claim.charge, params_hash)
-    without_pictures = any(isinstance(each.answer, Done) and each.answer.without_pictures for each in seen)
-    is_whole = results.together(found).missing_of(claim.count) == 0
-    if is_whole or without_pictures or (found and not errors):
-        completed(claim, found, without_pictures=without_pictures)(tx)
+    together = results.together(found)
+    without = (
+        remote_jobs.done_without_pictures(tx, *claim.of_step)
+        if together.missing_of(claim.count)
+        else frozenset[int]()
+    )
+    is_whole = together.missing_of(claim.count, without) == 0
+    if is_whole or ((found or without) and not errors):
+        completed(claim, found, without)(tx)
         return
     errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
     outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, chance=chance)

@@ -307,7 +307,8 @@ class ResultFile(Table):
 
 
 class TaskStep(Table):
-    """A finished step of a charge, with its results.  resumed: whether an earlier charge has made them."""
+    """A finished step of a charge, with its results.  resumed: whether an earlier charge has made them.  lost: whether
+    their files are gone, or those of a step that they were made from."""
 
     task_id = Id()
     charge = Integer()
@@ -321,6 +322,7 @@ class TaskStep(Table):
     run_seconds = Number(null=True)
     resumed = Integer(default="0")
     finished_at = Time(default=NOW)
+    lost = Integer(default="0")
 
     class Meta:
         primary_key = CompositeKey("task_id", "charge", "step")
@@ -349,6 +351,7 @@ class RemoteJob(Table):
     doubts = Integer(default="0")
     doubted_at = Time(null=True)
     step = Integer(default="0")
+    without_pictures = Integer(default="0")
 
     class Meta:
         uniques: ClassVar = {"a_request_has_a_reference_of_its_own": "(reference)"}

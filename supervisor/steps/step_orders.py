@@ -72,6 +72,12 @@ def order_of(
     )
 
 
+def step_of_entry(entry: str) -> str | None:
+    """The name of the step whose result an entry names; None for an upload or an address."""
+    names = entry.split(".")
+    return names[1] if names[0] == "steps" and len(names) == 4 else None
+
+
 def progress_of(steps: Sequence[Mapping[str, Any]], step: int, percent: int) -> int:
     """Percent of the task, from that of a step, by the steps' weights; it never falls from one step to the next."""
     # Exact: rounded sums of one step's end and the next one's beginning may lie on both sides of a percent.

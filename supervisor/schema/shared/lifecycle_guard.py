@@ -92,8 +92,9 @@ STEPS_ARE_FIXED = "the steps of a task are fixed when it is admitted"
 
 
 def steps_are_fixed() -> str:
-    """The SQL condition under which a change of a column of STEPS is legal: an admission, a resubmission; or an
-    advance, of its lane and of what is kept."""
+    """The SQL condition under which a change of a column of STEPS is legal: an admission, a resubmission; an advance,
+    of its lane and of what is kept; a failure, which keeps less where the results of finished steps are gone; or the
+    first steps of a waiting task that was admitted before its type had any."""
     same = " AND ".join(
         f"(NEW.{column} = OLD.{column} OR (NEW.{column} IS NULL AND OLD.{column} IS NULL))"
         for column in ("steps", "first_step", "last_step")
@@ -101,6 +102,10 @@ def steps_are_fixed() -> str:
     return (
         "NEW.admitted_charge <> OLD.admitted_charge OR NEW.charge <> OLD.charge"
         f" OR (NEW.step > OLD.step AND NEW.kept >= OLD.kept AND {same})"
+        f" OR (NEW.status = 'failed' AND OLD.status <> 'failed' AND NEW.kept BETWEEN 0 AND OLD.kept"
+        f" AND NEW.lane = OLD.lane AND {same})"
+        " OR (OLD.steps IS NULL AND OLD.status = 'pending' AND NEW.status = 'pending'"
+        " AND NEW.first_step = OLD.first_step AND NEW.kept = OLD.kept)"
     )
 
 

@@ -20,7 +20,7 @@ from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
-from supervisor.store.tasks import claims
+from supervisor.store.tasks import admission, claims
 from supervisor.store.tasks.claims import Wanted
 
 _UNLIMITED = 1 << 30
@@ -31,7 +31,8 @@ AGAIN_SECONDS = 0.05  # after a pick in which another transaction held a row
 class Picked:
     """The result of a pick.  claims: rows of `claims.claim_for`, in fair order, each with its `worker_id`.
 
-    late_seconds: for each, how long it had been due.  left: the number of picked tasks that could not be claimed now.
+    late_seconds: for each, how long it had been due.  left: the number of picked tasks that could not be claimed now,
+    and of those that are ready for the next pick.
     """
 
     claims: list[Row] = dataclasses.field(default_factory=list)
@@ -78,11 +79,13 @@ def pick_and_claim(
     placement = capacity.placement(shunned)
     if placement.is_full:
         return Picked()
-    room = {
-        lane or type_: capacity.room_of_line(type_, lane) for type_, lane in capacity.lines_with_ready_tasks()
-    }
-    lines = [(type_, lane) for type_, lane in capacity.lines_with_ready_tasks() if room[lane or type_] > 0]
     aside = aside or Aside()
+    ready = capacity.lines_with_ready_tasks()
+    late = {type_ for type_, lane in ready if not lane and settings.tasks[type_].steps}
+    planned = sum(admission.plan_late(tx, settings, type_, aside) for type_ in sorted(late))
+    ready = [(type_, lane) for type_, lane in ready if lane or type_ not in late]
+    room = {lane or type_: capacity.room_of_line(type_, lane) for type_, lane in ready}
+    lines = [(type_, lane) for type_, lane in ready if room[lane or type_] > 0]
     users = _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     chosen = list(
         pick(
@@ -94,7 +97,8 @@ def pick_and_claim(
             suspects=_SuspectLane(tx),
         )
     )
-    return _claim(tx, settings, chosen, aside)
+    picked = _claim(tx, settings, chosen, aside)
+    return dataclasses.replace(picked, left=picked.left + planned) if planned else picked
 
 
 def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> Pending[float | None]:

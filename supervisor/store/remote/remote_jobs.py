@@ -161,12 +161,17 @@ def accepted(
     return touched == 1
 
 
-def settle(tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState) -> bool:
-    """Record the end of the request; False if that, or more, is known already."""
+def settle(
+    tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState, *, without_pictures: bool = False
+) -> bool:
+    """Record the end of the request; False if that, or more, is known already.
+
+    without_pictures: it is done and has made none, and none is missing.
+    """
     touched = tx.run(
-        f"""UPDATE remote_job SET state = :state, updated_at = {tx.now}
+        f"""UPDATE remote_job SET state = :state, without_pictures = :without_pictures, updated_at = {tx.now}
             WHERE id = :id AND state IN ({listed(sorted(sources(state)))})""",
-        state=state.value, id=evidence.id,
+        state=state.value, without_pictures=int(without_pictures), id=evidence.id,
     )  # fmt: skip
     return touched == 1
 
@@ -207,6 +212,15 @@ def providers_asked(tx: Transaction, task_id: str, charge: int, step: int) -> fr
         step=step,
     )
     return frozenset(row["provider"] for row in rows)
+
+
+def done_without_pictures(tx: Transaction, task_id: str, charge: int, step: int) -> frozenset[int]:
+    """Numbers of the pictures of this step whose requests were answered without any."""
+    rows = tx.all(
+        f"SELECT pictures FROM remote_job WHERE {_OF_STEP} AND state = 'done' AND without_pictures = 1",
+        task_id=task_id, charge=charge, step=step,
+    )  # fmt: skip
+    return frozenset(n for row in rows for n in decoded(row["pictures"]))
 
 
 def unwanted(tx: Transaction, ids: Sequence[int]) -> list[RemoteJob]:

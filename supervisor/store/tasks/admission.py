@@ -16,17 +16,22 @@ from supervisor.core.price import NOTHING, Cost
 from supervisor.core.task_params import CheckedParams, check_params
 from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.media.file_kinds import kind_of_media_type
-from supervisor.schema.tables import UNADMITTED
+from supervisor.schema.tables import READY, UNADMITTED
 from supervisor.steps.lanes import lane_of
 from supervisor.steps.step_orders import hash_of_step
 from supervisor.store.counters import counters, step_times
 from supervisor.store.ledger import credits
 from supervisor.store.limits import notices
-from supervisor.store.sql.row_isolation import Aside, apart, id_of
+from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import bulk, steps
 from supervisor.store.tasks.ending import end_task
 
+STEPS_CAME_LATE = (
+    "The task's type has got several steps since an AI service was asked for this task, so it can't go on as it was "
+    "ordered. A retry runs all steps."
+)
+_MOST_PLANNED_LATE = 500  # in one round of the dispatcher
 _COLUMNS = "id, user_openid, type, params, priority, charge"
 
 
@@ -104,6 +109,42 @@ def plan_of(tx: Transaction, settings: Settings, type_: str) -> Planned | None:
     """The steps of a new task, as the settings say now; None for a type without steps."""
     fixed = _fixed_steps(tx, settings, type_)
     return None if fixed is None else _planned(fixed, 0)
+
+
+def plan_late(tx: Transaction, settings: Settings, type_: str, aside: Aside) -> int:
+    """Give ready tasks that were admitted before their type had steps the steps of today; how many there were.
+
+    The first step alone would not be what was ordered, and what they were admitted with is in no settings any more.  A
+    task for which a service was asked already, and may have been paid, can't begin anew in the same charge: it fails,
+    and a retry runs all steps.
+    """
+    planned = plan_of(tx, settings, type_)
+    others, left_alone = aside.others(tx, "id")
+    rows = tx.all(
+        f"""SELECT id, EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+                AND remote_job.charge = task_queue.charge AND remote_job.state <> 'failed') AS was_asked
+            FROM task_queue WHERE {READY} AND type = :type_ AND lane = '' AND {others}
+            ORDER BY id LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        type_=type_, most=_MOST_PLANNED_LATE, **left_alone,
+    )  # fmt: skip
+    was_asked = {row["id"]: bool(row["was_asked"]) for row in rows}
+
+    def plan(ids: Sequence[str]) -> list[str]:
+        for task_id in ids:
+            if planned is None or was_asked[task_id]:
+                end_task(tx, "failed", "id = :task_id", error=("internal", STEPS_CAME_LATE), task_id=task_id)
+        if planned is not None:
+            tx.execute(
+                f"""UPDATE task_queue SET steps = {tx.as_json(":fixed")}, last_step = :last_step, lane = :lane,
+                        max_attempts = :max_attempts
+                    WHERE {tx.is_one_of("id", ":ids")}""",
+                fixed=planned.plan.fixed, last_step=planned.plan.last_step, lane=planned.plan.lane,
+                max_attempts=planned.max_attempts,
+                ids=encoded([task_id for task_id in ids if not was_asked[task_id]]),
+            )  # fmt: skip
+        return list(ids)
+
+    return len(done_apart(tx, "task_queue", [row["id"] for row in rows], plan, aside))
 
 
 def _plan_of_row(tx: Transaction, settings: Settings, row: Row) -> Planned | None:

@@ -73,7 +73,8 @@ class Made(NamedTuple):
     """The results of a held attempt.  images: [{key, width, height}] that are durable already.
 
     missing: the number of paid pictures that could not be made; they are refunded.  outputs: results that are not
-    pictures, in the form of `supervisor.media.shown_outputs`.
+    pictures, in the form of `supervisor.media.shown_outputs`.  replaced: the number of ordered pictures in whose place
+    something else came, or nothing, as their type makes none.
     """
 
     task_id: str
@@ -81,6 +82,7 @@ class Made(NamedTuple):
     images: list[dict[str, Any]]
     missing: int = 0
     outputs: dict[str, Any] | None = None
+    replaced: int = 0
 
 
 def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
@@ -263,8 +265,10 @@ def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None
 
 
 def _stage_of(made: Made) -> str:
-    count = len(made.images)
-    return f"done, {count} of {count + made.missing} pictures" if made.missing else "done"
+    if not made.missing:
+        return "done"
+    count = len(made.images) + made.replaced
+    return f"done, {count} of {count + made.missing}{'' if made.replaced else ' pictures'}"
 
 
 class Advance(NamedTuple):
@@ -319,11 +323,21 @@ def advance_all(tx: Transaction, advances: Sequence[Advance]) -> list[LeaseLost 
 
 
 def fail(
-    tx: Transaction, task_id: str, lease: int, code: str, message: str, *, counts: str = "failures"
+    tx: Transaction,
+    task_id: str,
+    lease: int,
+    code: str,
+    message: str,
+    *,
+    counts: str = "failures",
+    given_back: int = 0,
 ) -> None:
-    """Fail the task, refunded by trigger.  counts: 'failures', 'deaths' or ''.  Raises LeaseLost."""
+    """Fail the task, refunded by trigger.  counts: 'failures', 'deaths' or ''.  given_back: credits that were to be
+    kept for finished steps.  Raises LeaseLost."""
     error = (code, message)
-    if not end_task(tx, "failed", _HELD, error=error, counts=counts, task_id=task_id, lease=lease):
+    if not end_task(
+        tx, "failed", _HELD, error=error, counts=counts, given_back=given_back, task_id=task_id, lease=lease
+    ):
         raise LeaseLost(task_id, lease)
 
 

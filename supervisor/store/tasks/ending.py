@@ -18,22 +18,26 @@ def end_task(
     *,
     error: tuple[str, str] | None = None,
     counts: str = "",
+    given_back: int = 0,
     counted_as: str | None = None,
     **named: Any,
 ) -> Row | None:
     """End the one task whose row meets a condition, have its remote jobs cancelled, and count it; its changed row.
 
     None, and nothing is done, if no row meets the condition.  where: SQL; named: its parameters.
-    error: (code, message).  counts: 'failures' or 'deaths' adds one of these.
+    error: (code, message).  counts: 'failures' or 'deaths' adds one of these.  given_back: credits that finished steps
+    were to keep.
     counted_as: the type it counts as, where its own may be no type of the settings.
     """
     row = tx.one(
         f"""UPDATE task_queue SET status = '{outcome}', stage = '{outcome}', error = :error,
             work_id = coalesce(work_id, :new_work_id), failures = failures + :one_failure, deaths = deaths + :one_death,
+            kept = kept - :given_back,
             deadline_at = NULL, next_poll_at = NULL, finished_at = {tx.now}, updated_at = {tx.now}
         WHERE {where} RETURNING id, type, charge, {ran(tx)}, {name_of_step()}""",
         error=None if error is None else encoded({"code": error[0], "message": error[1]}),
-        new_work_id=new_ulid(), one_failure=int(counts == "failures"), one_death=int(counts == "deaths"), **named,
+        new_work_id=new_ulid(), one_failure=int(counts == "failures"), one_death=int(counts == "deaths"),
+        given_back=given_back, **named,
     )  # fmt: skip
     if row is not None:
         remote_cancels.want_cancel(tx, row["id"], row["charge"])

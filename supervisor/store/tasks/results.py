@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
 from supervisor.core.shown_images import keys_of
@@ -80,9 +80,9 @@ class Found(NamedTuple):
     replaced: frozenset[int]
     is_whole: bool
 
-    def missing_of(self, count: int) -> int:
-        """The number of ordered pictures that are missing."""
-        return 0 if self.is_whole else max(0, count - len(self.images) - len(self.replaced))
+    def missing_of(self, count: int, without: Set[int] = frozenset()) -> int:
+        """The number of ordered pictures that are missing.  without: those whose requests make none."""
+        return 0 if self.is_whole else max(0, count - len(self.images) - len(self.replaced | without))
 
 
 def together(files: Iterable[ResultFile]) -> Found:
@@ -137,7 +137,8 @@ def usable_keys(tx: Transaction, ids: str) -> list[str]:
                     OR CAST(task_queue.steps -> result_file.step -> 'keep' AS TEXT) = 'true')
                   AND (result_file.charge = task_queue.charge AND task_queue.status NOT IN ('failed','cancelled')
                     OR EXISTS (SELECT 1 FROM task_step WHERE task_step.task_id = result_file.task_id
-                        AND task_step.step = result_file.step AND task_step.params_hash = result_file.params_hash))""",
+                        AND task_step.step = result_file.step AND task_step.params_hash = result_file.params_hash
+                        AND task_step.lost = 0))""",
             ids=ids,
         )
     )

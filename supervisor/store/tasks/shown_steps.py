@@ -29,7 +29,8 @@ def shown(tx: Transaction, task_id: str) -> list[View]:
     if task is None:
         return []
     finished = tx.all(
-        "SELECT step, images, run_seconds, resumed FROM task_step WHERE task_id = :task_id AND charge = :charge",
+        """SELECT step, images, run_seconds, resumed FROM task_step
+            WHERE task_id = :task_id AND charge = :charge AND lost = 0""",
         task_id=task_id,
         charge=task["charge"],
     )

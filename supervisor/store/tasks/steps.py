@@ -3,6 +3,9 @@
 A finished step of a charge has a row in `task_step`, written by the transaction that advances the task.  So each step
 of a charge is finished once, and its results are there for the steps that follow.  A resubmitted task goes on at
 the first step without results of the same params: the rows of the steps before are copied to the new charge.
+
+Files may be lost, as on a disk that broke.  The step that needs them ends its task, and the rows of the step that made
+them, and of those after it, are *lost*: a retry makes these steps again, and what they were paid with counts for it.
 """
 
 from __future__ import annotations
@@ -63,7 +66,7 @@ def results(tx: Transaction, task_id: str, charge: int, step: int) -> Results | 
         return None
     rows = tx.all(
         """SELECT name, images, outputs, missing FROM task_step
-            WHERE task_id = :task_id AND charge = :charge AND step < :step ORDER BY step""",
+            WHERE task_id = :task_id AND charge = :charge AND step < :step AND lost = 0 ORDER BY step""",
         task_id=task_id, charge=charge, step=step,
     )  # fmt: skip
     return Results(
@@ -79,8 +82,36 @@ def results(tx: Transaction, task_id: str, charge: int, step: int) -> Results | 
     )
 
 
+def kept_for(tx: Transaction, task_id: str, charge: int, step: int, *, since: int) -> int:
+    """The credits that this charge keeps for its own finished steps from this one on."""
+    return int(
+        tx.value(
+            """SELECT coalesce(sum(kept_credits), 0) FROM task_step
+                WHERE task_id = :task_id AND charge = :charge AND step BETWEEN :since AND :step AND resumed = 0""",
+            task_id=task_id, charge=charge, step=step, since=since,
+        )
+    )  # fmt: skip
+
+
+def lose(tx: Transaction, task_id: str, charge: int, step: int, *, since: int) -> None:
+    """Record that the results of this charge's finished steps from this one on can't be used any more.
+
+    Equal steps of earlier charges are lost too, since their files may be the same.  What this charge kept for its own
+    ones was given back.
+    """
+    tx.execute(
+        """UPDATE task_step SET lost = 1, kept_credits = CASE WHEN charge = :charge AND resumed = 0 THEN 0
+                ELSE kept_credits END
+            WHERE task_id = :task_id AND step BETWEEN :since AND :step AND EXISTS
+                (SELECT 1 FROM task_step AS own WHERE own.task_id = :task_id AND own.charge = :charge
+                 AND own.step = task_step.step AND own.params_hash = task_step.params_hash)""",
+        task_id=task_id, charge=charge, step=step, since=since,
+    )  # fmt: skip
+
+
 class Resumed(NamedTuple):
-    """From which step a resubmitted task goes on.  paid_credits: kept by earlier charges for the steps before."""
+    """From which step a resubmitted task goes on.  paid_credits: kept by earlier charges for the steps before, and for
+    those whose results are lost."""
 
     step: int
     paid_credits: int
@@ -92,12 +123,14 @@ def resumed_at(tx: Transaction, task_id: str, charge: int, hashes: Sequence[str]
     The last step is never left out: the charge is to end with it.
     """
     rows = tx.all(
-        """SELECT step, params_hash, max(kept_credits) AS kept FROM task_step
-            WHERE task_id = :task_id AND charge < :charge GROUP BY step, params_hash""",
+        """SELECT step, params_hash, lost, max(kept_credits) AS kept,
+                sum(CASE WHEN resumed = 0 THEN kept_credits ELSE 0 END) AS all_kept FROM task_step
+            WHERE task_id = :task_id AND charge < :charge GROUP BY step, params_hash, lost""",
         task_id=task_id, charge=charge,
     )  # fmt: skip
-    known = {(row["step"], row["params_hash"]): row["kept"] for row in rows}
-    paid = 0
+    wanted = set(enumerate(hashes[:-1]))
+    known = {(row["step"], row["params_hash"]): row["kept"] for row in rows if not row["lost"]}
+    paid = sum(row["all_kept"] for row in rows if row["lost"] and (row["step"], row["params_hash"]) in wanted)
     for step, params_hash in enumerate(hashes[:-1]):
         if (step, params_hash) not in known:
             return Resumed(step, paid)
@@ -112,6 +145,7 @@ def take_over(tx: Transaction, task_id: str, charge: int, hashes: Sequence[str])
             f"""INSERT INTO task_step (task_id, charge, step, {_COPIED}, resumed, finished_at)
                 SELECT task_id, :charge, step, {_COPIED}, 1, {tx.now} FROM task_step
                 WHERE task_id = :task_id AND charge < :charge AND step = :step AND params_hash = :params_hash
+                    AND lost = 0
                 ORDER BY charge DESC LIMIT 1""",
             task_id=task_id, charge=charge, step=step, params_hash=params_hash,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, MayBeBilledAlready
 from supervisor.remote.breaker import Sign
+from supervisor.remote.job_states import RemoteState
 from supervisor.store.limits import providers
 from supervisor.store.operators import operator_actions
 from supervisor.store.operators.audit import Operator
@@ -266,3 +267,61 @@ def test_the_finished_steps_go_with_the_task(
     store.write(lambda tx: user_actions.cancel(tx, task_id))
     producer.execute("DELETE FROM task_queue WHERE id = ?", (task_id,))
     assert store.value("SELECT count(*) FROM task_step") == 0
+
+
+def declare(store: Store, *, steps: bool) -> None:
+    """A deploy: the type is one call, or has its steps."""
+    declared = store.settings.tasks["portrait"]
+    changed = {} if steps else {"steps": [], "provider": "of_cut_out"}
+    of_type = type(declared).model_validate(
+        {**portrait(cut_out={"provider": "of_cut_out"}, paint={"provider": "of_paint"}), **changed}
+    )
+    tasks = {**store.settings.tasks, "portrait": of_type}
+    store.settings = store.settings.model_copy(update={"tasks": tasks})
+
+
+def test_a_task_from_before_its_type_had_steps_runs_all_of_them(
+    store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
+) -> None:
+    live_worker()
+    declare(store, steps=False)
+    early = admitted_task("o-1", type_="portrait")
+    assert store.task(early)["steps"] is None
+    declare(store, steps=True)
+    assert picked(store) == [], "it is given its steps"
+    row = store.task(early)
+    assert (row["step"], row["last_step"], row["status"]) == (0, 2, "pending")
+    (claim,) = store.dispatch()
+    assert (claim.task_id, claim.step, claim.last_step) == (early, 0, 2) and "of_cut_out" in claim.lane
+    store.write(lambda tx: advance_now(tx, claim.task_id, claim.lease))
+    assert store.task(early)["step"] == 1
+
+
+@pytest.mark.parametrize("state", [RemoteState.FAILED, RemoteState.DONE, RemoteState.UNKNOWN])
+def test_a_task_that_was_asked_for_before_its_type_had_steps_is_not_paid_again(
+    store: Store, claimed_task: Callable[..., Claim], live_worker: Callable[..., str], state: RemoteState
+) -> None:
+    live_worker()
+    declare(store, steps=False)
+    claim = claimed_task("o-1", type_="portrait")
+    evidence = store.write(lambda tx: remote_jobs.begin(tx, claim, "of_cut_out", CAREFUL, 0, pictures=(0,)))
+    store.write(lambda tx: remote_jobs.settle(tx, evidence, state))
+    store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 0.0))
+    declare(store, steps=True)
+    assert picked(store) == []
+    row = store.task(claim.task_id)
+    if state is RemoteState.FAILED:
+        assert (row["status"], row["last_step"]) == ("pending", 2)
+        return
+    assert row["status"] == "failed" and "A retry runs all steps." in str(row["error"])
+    assert store.entries(claim.task_id) == [(1, "debit", -1), (1, "refund", 1)]
+    store.write(lambda tx: user_actions.resubmit(tx, store.settings, claim.task_id))
+    assert store.task(claim.task_id)["last_step"] == 2
+
+
+def test_the_steps_of_a_task_are_given_once(
+    store: Store, admitted_task: Callable[..., str], producer: Any
+) -> None:
+    task_id = admitted_task("o-1", type_="portrait")
+    with pytest.raises(Exception, match="the steps of a task are fixed when it is admitted"):
+        producer.execute("UPDATE task_queue SET last_step = 1 WHERE id = ?", (task_id,))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.providers.base import ContentRejected, Done, Job
+from actors.providers.base import ContentRejected, Done, Job, Transient
 from config.steps import Step
 from supervisor.core.task_params import BadTask, check_params
 from supervisor.steps.step_orders import MOST_REQUESTS
@@ -127,3 +127,67 @@ def test_a_first_step_of_one_picture_may_repeat_itself(
     assert local.repeats_itself and checked("local") == 2
     with pytest.raises(BadTask, match="would be the same"):
         checked("other")
+
+
+def _without(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Requests of these steps are answered, and make no pictures."""
+    pictures = step_house._made
+
+    def made(job: Job) -> Done:
+        return Done(without_pictures=True) if int(job.reference.split(".")[3]) in steps else pictures(job)
+
+    monkeypatch.setattr(step_house, "_made", made)
+
+
+@pytest.mark.parametrize("provider", ["other", "remote"])
+async def test_refused_ones_of_a_list_that_makes_no_pictures_are_refunded(
+    opened: Callable[..., StepHouse], store: Store, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    _without(monkeypatch, 1)
+    scenes = SCENES.model_copy(update={"provider": provider})
+    house = opened(refuses((1, 1), (1, 2)), steps=[FIRST, scenes])
+    task_id = house.order("portrait", count=4, parameters={"scenes": ["a", "b", "c", "d"]})
+    await house.live(task_id)
+    row = store.task(task_id)
+    assert (row["status"], row["missing"], row["stage"]) == ("completed", 2, "done, 2 of 4")
+    assert store.entries(task_id) == [(1, "debit", -4 * PRICE), (1, "refund", 2 * PRICE)]
+
+
+@pytest.mark.parametrize("provider", ["other", "remote"])
+async def test_where_all_of_such_a_list_are_refused_all_is_refunded(
+    opened: Callable[..., StepHouse], store: Store, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    _without(monkeypatch, 1)
+    scenes = SCENES.model_copy(update={"provider": provider})
+    house = opened(refuses((1, 0), (1, 1)), steps=[FIRST, scenes])
+    task_id = house.order("portrait", count=2, parameters={"scenes": ["a", "b"]})
+    await house.live(task_id)
+    assert store.task(task_id)["status"] == "failed"
+    assert store.entries(task_id) == [(1, "debit", -2 * PRICE), (1, "refund", 2 * PRICE)]
+
+
+async def test_what_was_answered_without_pictures_is_not_asked_again_by_the_next_attempt(
+    opened: Callable[..., StepHouse], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without(monkeypatch, 1)
+    fails = iter([True, False])
+    house = opened(
+        lambda asked: Transient("No.") if (asked.step, asked.pictures) == (1, (1,)) and next(fails) else None,
+        steps=[FIRST, SCENES],
+    )
+    task_id = house.order("portrait", count=2, parameters={"scenes": ["a", "b"]})
+    await house.live(task_id)
+    assert store.task(task_id)["status"] == "completed"
+    assert [each.pictures[0] for each in house.asked if each.step == 1] == [0, 1, 1]
+    assert store.entries(task_id) == [(1, "debit", -2 * PRICE)]
+
+
+async def test_a_list_that_gives_up_half_way_without_pictures_refunds_the_rest(
+    opened: Callable[..., StepHouse], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without(monkeypatch, 1)
+    house = opened(refuses((1, 1), error=Transient("No.")), steps=[FIRST, SCENES])
+    task_id = house.order("portrait", count=2, parameters={"scenes": ["a", "b"]})
+    await house.live(task_id)
+    assert (store.task(task_id)["status"], store.task(task_id)["missing"]) == ("completed", 1)
+    assert store.entries(task_id) == [(1, "debit", -2 * PRICE), (1, "refund", PRICE)]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from actors.providers.base import ContentRejected, Transient
 from config.steps import Step
 from supervisor.store.feed import works
+from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.retention import ageing
 from tests.conftest import Store
-from tests.support.models.step_house import PRICE, STEPS, StepHouse, refuses
+from tests.support.models.step_house import AGAIN_SECONDS, PRICE, STEPS, StepHouse, refuses
 
 COMMITS = 24  # more than a task of these three steps has
 
@@ -247,3 +249,96 @@ async def test_twelve_steps_cost_no_more_commits_than_twelve_tasks(
     house.change(steps=[], provider="local")
     one = await house.live(house.order("portrait"))
     assert len(one.commits) == 3 and len(in_steps.commits) == 12 * len(one.commits)
+
+
+def lose_results(store: Store, house: StepHouse, task_id: str, step: int) -> None:
+    """The files of a step are gone, as from a disk or a bucket that lost them."""
+    files = Path(house.settings.data_dir) / "files"
+    for row in store.all("SELECT key FROM result_file WHERE task_id = ? AND step = ?", task_id, step):
+        (files / row["key"]).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_step_whose_files_are_lost_is_made_again_by_a_retry_and_paid_once(
+    opened: Callable[..., StepHouse], store: Store, lost: int
+) -> None:
+    steps = [Step(**each) for each in STEPS]
+    steps[2] = steps[2].model_copy(
+        update={"for_each": None, "inputs": [f"${{steps.{STEPS[lost]['name']}.images.0}}"]}
+    )
+    house = opened(steps=steps)
+    task_id = house.order("portrait", prompt="a cat")
+    await house.live(task_id, until="ai_processing")
+    await house.live(task_id, until="pending")
+    assert store.task(task_id)["step"] == 2
+    lose_results(store, house, task_id, lost)
+    await house.live(task_id)
+    row = store.task(task_id)
+    assert row["status"] == "failed" and row["failures"] == 1, "at once"
+    assert f"the step {STEPS[lost]['name']} had made is gone" in str(row["error"]) and "internal" in str(
+        row["error"]
+    )
+    kept = [0, 2][lost]
+    assert store.entries(task_id) == [(1, "debit", -PRICE), (1, "refund", PRICE - kept)]
+    house.asked.clear()
+    house.retry(task_id)
+    assert store.task(task_id)["step"] == lost
+    await house.live(task_id)
+    assert store.task(task_id)["status"] == "completed"
+    assert [(each.charge, each.step) for each in house.asked] == [(2, step) for step in range(lost, 3)]
+    assert -sum(amount for _, _, amount in store.entries(task_id)) == PRICE
+
+
+async def test_a_step_lost_after_a_retry_had_taken_it_over_is_still_paid_once(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    """The first charge keeps it, the second finds it gone, the third makes it again and fails, the fourth completes."""
+    house = opened(
+        lambda asked: ContentRejected("No.") if asked.step == 2 and asked.charge in (1, 3) else None
+    )
+    task_id = house.order("portrait", prompt="a cat")
+    await house.live(task_id)
+    assert store.entries(task_id)[-1] == (1, "refund", PRICE - 5)
+    lose_results(store, house, task_id, 1)
+    for _ in range(3):
+        house.retry(task_id)
+        await house.live(task_id)
+    assert [(each.charge, each.step) for each in house.asked] == [
+        (1, 0), (1, 1), (1, 2), (3, 1), (3, 2), (4, 2)
+    ]  # fmt: skip
+    assert store.task(task_id)["status"] == "completed"
+    assert -sum(amount for _, _, amount in store.entries(task_id)) == PRICE
+    store.balance()
+
+
+async def test_of_a_list_of_which_one_file_is_lost_the_others_are_made(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened()
+    task_id = house.order("portrait", count=3)
+    await house.live(task_id, until="ai_processing")
+    await house.live(task_id, until="pending")
+    assert store.task(task_id)["step"] == 2
+    key = store.value("SELECT key FROM result_file WHERE task_id = ? AND step = 1 AND n = 1", task_id)
+    (Path(house.settings.data_dir) / "files" / key).unlink()
+    await house.live(task_id)
+    assert (store.task(task_id)["status"], store.task(task_id)["missing"]) == ("completed", 1)
+    assert store.entries(task_id) == [(1, "debit", -3 * PRICE), (1, "refund", PRICE)]
+
+
+async def test_a_claim_from_a_dispatcher_that_knows_no_steps_yet_is_given_back(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened(steps=[])
+    task_id = house.order("portrait")
+    before = store.settings
+    house.change(steps=[Step(**each) for each in STEPS])
+    store.settings = before
+    await house._turn(house._worker(0, after=False))
+    row = store.task(task_id)
+    assert (row["status"], row["attempt"], row["failures"]) == ("pending", 1, 0) and house.asked == []
+    store.settings = house.settings
+    house.clock.advance(AGAIN_SECONDS)
+    store.write(dispatching.ripen)
+    await house.live(task_id)
+    assert [each.step for each in house.asked] == [0, 1, 2]
