@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 
 def type_at(root: Any, where: Sequence[str]) -> Any:
@@ -25,7 +25,9 @@ def _inside(above: Any, part: str) -> Any:
         field = above.model_fields.get(part)
         if field is None:
             return None
-        return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        said = [Field(description=field.description)] if field.description else []
+        more = [*field.metadata, *said]
+        return Annotated[(field.annotation, *more)] if more else field.annotation
     inner = get_args(above)
     match get_origin(above):
         case builtins.dict:
@@ -51,10 +53,17 @@ def what_may_be_at(root: Any, where: Sequence[str]) -> str:
     found = type_at(root, where)
     if found is None or bare(found) is Any:
         return "a table"
-    return _in_words(TypeAdapter(found).json_schema())
+    return words_of(found)
+
+
+def words_of(type_: Any) -> str:
+    """What a value of this type may be.  Its own description, if it has one, says more than bounds and patterns."""
+    return _in_words(TypeAdapter(type_).json_schema())
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:
+    if "description" in schema and schema.get("type") != "object" and "$ref" not in schema:
+        return str(schema["description"])
     if "anyOf" in schema:
         return _in_words(next(each for each in schema["anyOf"] if each.get("type") != "null"))
     if "enum" in schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,13 @@ def rendered(path: Path) -> dict[str, str]:
     }
 
 
+# What kubectl, or a reader of YAML 1.2, takes for a number or a truth value, though PyYAML (YAML 1.1) does not.
+OTHERS_NUMBERS = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|0o[0-7_]+|[yYnN]|[-+]?0[bx].*"
+)
+BEGINNINGS = list("+-.0123456789yYnN")
+
+
 def _dumped(yaml: Any, value: Any) -> str:
     """Without anchors: what stands twice is written twice, for readers and for `kubectl diff`."""
 
@@ -73,6 +81,9 @@ def _dumped(yaml: Any, value: Any) -> str:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
+    Dumper.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(f"^(?:{OTHERS_NUMBERS.pattern})$"), BEGINNINGS
+    )
     return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 

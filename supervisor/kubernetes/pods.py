@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from config.settings import Settings
-from supervisor.kubernetes.values import Part, Pool, Values, variables
+from supervisor.kubernetes.values import Part, Pool, Toleration, Values, variables
 
 Object = dict[str, Any]
 
@@ -104,7 +104,7 @@ def pool(values: Values, settings: Settings, files: dict[str, str], name: str, o
     limits.update({device: str(amount) for device, amount in sorted(of.devices.items())})
     for key, value in (
         ("nodeSelector", of.node_selector),
-        ("tolerations", of.tolerations),
+        ("tolerations", [_toleration(each) for each in of.tolerations]),
         ("runtimeClassName", of.runtime_class),
     ):
         if value:
@@ -114,6 +114,18 @@ def pool(values: Values, settings: Settings, files: dict[str, str], name: str, o
     if of.scale is not None:
         del made["spec"]["replicas"]
     return made
+
+
+def _toleration(of: Toleration) -> Object:
+    """With nothing that Kubernetes takes by itself."""
+    made = {
+        "key": of.key,
+        "operator": of.operator,
+        "value": of.value,
+        "effect": of.effect,
+        "tolerationSeconds": of.toleration_seconds,
+    }
+    return {name: value for name, value in made.items() if value not in ("", None)}
 
 
 def _deployment(values: Values, name: str, component: str, of: Part, pod: Object, *, gentle: bool) -> Object:
@@ -224,7 +236,8 @@ def _beat_probes() -> Object:
 
 
 def _variables(environ: dict[str, str]) -> list[Object]:
-    return [{"name": name, "value": value} for name, value in environ.items()]
+    """Kubernetes puts another variable in the place of $(NAME), and $ in the place of $$: $$ is what it takes for $."""
+    return [{"name": name, "value": value.replace("$", "$$")} for name, value in environ.items()]
 
 
 def _from_secret(values: Values, name: str) -> Object:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from config.settings import Settings, SettingsError, load_settings
-from config.settings_group import Count, Group, Seconds
-from config.value_words import bare, type_at, what_may_be_at
+from config.settings_group import Count, Group, no_flag
+from config.value_words import bare, type_at, what_may_be_at, words_of
+from config.values import hide_password
+from supervisor.kubernetes import kinds
 
-Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
-Cpu = Annotated[str, Field(pattern=r"^([1-9][0-9]*m|[1-9][0-9]*)$")]
-Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi)$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Labels = dict[str, str]
+Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(no_flag)]
+Amount = Annotated[int, Field(ge=1, le=64), BeforeValidator(no_flag)]
+
+
+def _be_text_or_number(given: Any) -> Any:
+    if not isinstance(given, str | int | float) or "\0" in str(given):
+        raise PydanticCustomError("not_of_its_kind", "it may be another value")
+    return given
+
+
+Setting = Annotated[
+    str | int | float | bool,
+    BeforeValidator(_be_text_or_number),
+    Field(description="text, a number, true or false"),
+]
 
 # Stands in for what the Secret will hold while the settings are checked.
 _IN_THE_SECRET = {
@@ -43,20 +55,31 @@ OF_THE_MANIFESTS = {
 }
 
 
+MOST_SHOWN = 200
+LONGEST_DEPLOYMENT = 54  # KEDA makes a name of it that is a label's value
+
+
 class Part(Group):
     """A Deployment.  cpu, memory: requested; memory is the limit too."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 2
-    cpu: Cpu = "250m"
-    memory: Memory = "512Mi"
+    cpu: kinds.Cpu = "250m"
+    memory: kinds.Memory = "512Mi"
 
 
 class Web(Part):
     """host: of an Ingress; empty for none."""
 
-    host: str = ""
-    ingress_class: str = ""
-    tls_secret: str = ""
+    host: kinds.HostOrNone = ""
+    ingress_class: kinds.ObjectNameOrNone = ""
+    tls_secret: kinds.ObjectNameOrNone = ""
+
+    @model_validator(mode="after")
+    def _have_a_host(self) -> Self:
+        for name, value in (("ingress_class", self.ingress_class), ("tls_secret", self.tls_secret)):
+            if value and not self.host:
+                raise ValueError(f"{name} is {value!r}, but may be set only beside the host of an Ingress")
+        return self
 
 
 class Scale(Group):
@@ -64,7 +87,7 @@ class Scale(Group):
 
     fewest: Annotated[int, Field(ge=0, le=1000)] = 1
     most: Annotated[int, Field(ge=1, le=1000)]
-    wait_seconds: Seconds = 60
+    wait_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60
 
     @model_validator(mode="after")
     def _rise(self) -> Self:
@@ -73,25 +96,45 @@ class Scale(Group):
         return self
 
 
+class Toleration(Group):
+    """A taint of nodes that a pool's pods stand.  toleration_seconds: how long; only with effect NoExecute."""
+
+    key: kinds.LabelKeyOrNone = ""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: kinds.LabelValue = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(f"value is {self.value!r}, but may be set only with operator Equal")
+        if not self.key and self.operator != "Exists":
+            raise ValueError("key is not set, but may be left out only with operator Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("toleration_seconds is set, which may be only with effect NoExecute")
+        return self
+
+
 class Pool(Part):
     """Worker processes of one kind.  devices: resources of the node, such as nvidia.com/gpu, for each worker."""
 
-    memory: Memory = "2Gi"
+    memory: kinds.Memory = "2Gi"
     threads: Annotated[int, Field(ge=1, le=4096)] = 16
     types: list[str] = Field(default_factory=list)
-    offers: dict[str, Count] = Field(default_factory=dict)
-    devices: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
-    node_selector: Labels = Field(default_factory=dict)
-    tolerations: list[dict[str, str]] = Field(default_factory=list)
-    runtime_class: str = ""
+    offers: dict[kinds.Offer, Count] = Field(default_factory=dict)
+    devices: dict[kinds.Device, Amount] = Field(default_factory=dict)
+    node_selector: dict[kinds.LabelKey, kinds.LabelValue] = Field(default_factory=dict)
+    tolerations: list[Toleration] = Field(default_factory=list)
+    runtime_class: kinds.ObjectNameOrNone = ""
     scale: Scale | None = None
 
 
 class Peer(Group):
     """Where a database, broker, store or AI server is: addresses, or a namespace of the cluster."""
 
-    cidr: str = ""
-    namespace: str = ""
+    cidr: kinds.CidrOrNone = ""
+    namespace: kinds.NamespaceOrNone = ""
     ports: Annotated[list[Port], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -105,7 +148,7 @@ class Network(Group):
     """NetworkPolicies.  peers: what the parts may reach beside DNS and the public internet."""
 
     policies: bool = True
-    ingress_namespace: str = "ingress-nginx"
+    ingress_namespace: kinds.Namespace = "ingress-nginx"
     peers: list[Peer] = Field(default_factory=list)
 
 
@@ -114,37 +157,37 @@ class Monitoring(Group):
 
     service_monitor: bool = False
     rules: bool = False
-    namespace: str = "monitoring"
-    prometheus: str = ""
+    namespace: kinds.Namespace = "monitoring"
+    prometheus: kinds.PrometheusOrNone = ""
 
 
 class Values(Group):
-    name: Name = "darkroom"
-    image: str
+    name: kinds.Name = "darkroom"
+    image: kinds.Image
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    pull_secrets: list[str] = Field(default_factory=list)
-    secret: Name
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
-    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    settings_file: str = ""
-    files: list[str] = Field(default_factory=list)
+    pull_secrets: list[kinds.ObjectName] = Field(default_factory=list)
+    secret: kinds.ObjectName
+    url: kinds.Address
+    settings: dict[kinds.Variable, Setting] = Field(default_factory=dict)
+    settings_file: kinds.FileNameOrNone = ""
+    files: list[kinds.FileName] = Field(default_factory=list)
     web: Web = Web()
     dispatcher: Part = Part(cpu="100m", memory="256Mi")
     scheduler: Part = Part(cpu="50m", memory="256Mi")
-    workers: Annotated[dict[Name, Pool], Field(min_length=1)]
+    workers: Annotated[dict[kinds.Name, Pool], Field(min_length=1)]
     network: Network = Network()
     monitoring: Monitoring = Monitoring()
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        version = self.image.rpartition("/")[2].partition(":")[2] or self.image.partition("@")[2]
-        if version in ("", "latest"):
-            raise ValueError(
-                f"image is {self.image!r}, but must name a version (…:0.2.0) or a digest (…@sha256:…): a rollout must "
-                "bring the same program to each node"
-            )
         if not self.monitoring.prometheus and any(pool.scale for pool in self.workers.values()):
             raise ValueError("monitoring.prometheus is not set, but must be the address that KEDA asks")
+        for pool in self.workers:
+            if len(deployment := f"{self.name}-worker-{pool}") > LONGEST_DEPLOYMENT:
+                raise ValueError(
+                    f"the Deployment of workers.{pool} would be called {deployment!r}, which may have up to "
+                    f"{LONGEST_DEPLOYMENT} characters: give the system or the pool a shorter name"
+                )
         return self
 
 
@@ -163,10 +206,10 @@ def read_values(path: Path) -> tuple[Values, Settings, dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ValuesError(f"{path} can't be read: {reason}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValuesError(f"{path} is not valid TOML: {error}.") from None
     except ValidationError as error:
         raise ValuesError(_sentence(error, path)) from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no TOMLDecodeError
+        raise ValuesError(f"{path} is not valid TOML: {error}.") from None
     _refuse_secrets(values)
     settings = _settings_of(values, path.parent)
     _refuse_idle_types(values, settings)
@@ -210,8 +253,6 @@ def _can_take(pool: Pool, name: str, settings: Settings) -> bool:
 
 def _refuse_secrets(values: Values) -> None:
     for name, value in values.settings.items():
-        if not name.startswith("DARKROOM_"):
-            raise ValuesError(f"settings.{name} is no setting: each name begins with DARKROOM_.")
         manifest = next(
             (each for each in OF_THE_MANIFESTS if name == each or name.startswith(each + "__")), None
         )
@@ -288,28 +329,35 @@ def _files(values: Values, folder: Path) -> dict[str, str]:
     names = [*([values.settings_file] if values.settings_file else []), *values.files]
     found: dict[str, str] = {}
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-            raise ValuesError(f"{name!r} may be the name of a file beside the values, without a folder.")
         try:
             found[name] = (folder / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ValuesError(f"{folder / name} can't be read: {reason}.") from None
-    if sum(map(len, found.values())) > 900_000:
+    if sum(len(text.encode()) for text in found.values()) > 900_000:
         raise ValuesError("The files are more than the 1 MiB that a ConfigMap may hold.")
     return found
 
 
 def _sentence(error: ValidationError, path: Path) -> str:
     """The first error, as one sentence."""
-    first: Mapping[str, Any] = error.errors(include_url=False)[0]
+    first = error.errors(include_url=False)[0]
     where = tuple(str(part) for part in first["loc"] if part != "[key]")
     name = f"{'.'.join(where)} in {path}" if where else str(path)
     if first["type"] == "value_error":
         return f"{name}: {first['ctx']['error']}."
+    if first["loc"][-1:] == ("[key]",):
+        names = words_of(get_args(bare(type_at(Values, where[:-1])))[0])
+        return f"{'.'.join(where[:-1])} in {path} names {_shown(where[-1])}, but a name there may be {names}."
     if first["type"] == "missing":
         return f"{name} is not set, but must be {what_may_be_at(Values, where)}."
     above = bare(type_at(Values, where[:-1]))
     if first["type"] == "extra_forbidden" and isinstance(above, type) and issubclass(above, Group):
         return f"{name} is no value: it may be one of {', '.join(sorted(above.model_fields))}."
-    return f"{name} is {first['input']!r}, but may be {what_may_be_at(Values, where)}."
+    return f"{name} is {_shown(first['input'])}, but may be {what_may_be_at(Values, where)}."
+
+
+def _shown(given: object) -> str:
+    """A value that was given, without a password, and no longer than a line or two."""
+    shown = repr(hide_password(given) if isinstance(given, str) else given)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
