@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5, 15, 60)
 REFUSALS = ("no_credits", "open_tasks", "queue_full", "blocked")
+LOOPS = ("bulk", "pings", "revocations", "notices")
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 
@@ -64,6 +65,14 @@ class WebMetrics:
         )
         for reason in REFUSALS:
             self.orders_refused.labels(reason)
+        self.loop_failures = Counter(
+            "darkroom_loop_failures",
+            "Failures of loops that run beside the requests; each goes on by itself.",
+            ["loop"],
+            registry=self.registry,
+        )
+        for loop in LOOPS:
+            self.loop_failures.labels(loop)
         self.hears_changes = True  # until the tailer says otherwise
         self.listener_up = Gauge(
             "darkroom_listener_up",

@@ -157,11 +157,14 @@ class ClaimSender:
                     look_at = time.monotonic() + LOOK_SECONDS
             except queue.Empty:
                 pass
-            if self._is_away:
-                self._knock()
-            elif self._watched and time.monotonic() >= look_at:
-                self._look()
-                look_at = time.monotonic() + LOOK_SECONDS
+            try:
+                if self._is_away:
+                    self._knock()
+                elif self._watched and time.monotonic() >= look_at:
+                    look_at = time.monotonic() + LOOK_SECONDS
+                    self._look()
+            except Exception:  # without this thread nothing would be sent again, and nobody would see it
+                log.exception("claim_sender_failed")
 
     def _wait_seconds(self, look_at: float) -> float | None:
         if self._is_away:

@@ -94,12 +94,18 @@ class Watchdog(Middleware):
     def _watch(self, worker: Worker) -> None:
         loop_watch = _LoopWatch()
         while not self._stopping.wait(self.check_seconds):
-            loop_watch.check()
-            blocked_seconds = loop_watch.unanswered * self.check_seconds
-            if blocked_seconds >= self.blocked_seconds and not self._stopping.is_set():
-                log.critical("The event loop is blocked. The process ends, to be started anew.")
-                os._exit(EXIT_STATUS)
-            dead = dead_threads(worker)
-            if dead and not self._stopping.is_set():
-                log.critical("These threads died: %s. The process ends, to be started anew.", ", ".join(dead))
-                os._exit(EXIT_STATUS)
+            try:
+                self._look(worker, loop_watch)
+            except Exception:  # such as a consumer that is added meanwhile
+                log.exception("The watchdog could not look. It looks again.")
+
+    def _look(self, worker: Worker, loop_watch: _LoopWatch) -> None:
+        loop_watch.check()
+        blocked_seconds = loop_watch.unanswered * self.check_seconds
+        if blocked_seconds >= self.blocked_seconds and not self._stopping.is_set():
+            log.critical("The event loop is blocked. The process ends, to be started anew.")
+            os._exit(EXIT_STATUS)
+        dead = dead_threads(worker)
+        if dead and not self._stopping.is_set():
+            log.critical("These threads died: %s. The process ends, to be started anew.", ", ".join(dead))
+            os._exit(EXIT_STATUS)

@@ -403,9 +403,12 @@ class Worker:
         """
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if not self.may_start_requests():
-                self._cancel_all("no heartbeat got through in time", but_what_is_paid=True)
-            self._leave_if_idle()
+            try:
+                if not self.may_start_requests():
+                    self._cancel_all("no heartbeat got through in time", but_what_is_paid=True)
+                self._leave_if_idle()
+            except Exception:
+                log.exception("lease_watch_failed", worker=self.id)  # the next look may succeed
 
     def _cancel_all(self, reason: str, *, but_what_is_paid: bool = False) -> None:
         """but_what_is_paid: an answer that has arrived does no harm beside another attempt, and is still stored."""

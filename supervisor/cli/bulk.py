@@ -287,8 +287,10 @@ def _show(view: View, as_json: bool) -> None:
             f"{view['id']} {view['action']} is {view['state']}: {view['done']} done, {view['refused']} refused, "
             f"{view['passed']} no longer matched, of {view['matched']}; credits {view['credits']}"
         )
-        for reason, n in view["reasons"].items():
-            click.echo(f"  {n} × {reason}")
+        if view["failure"]:
+            click.echo(f"  its runner failed: {view['failure']}")
+        for each in view["reasons"]:
+            click.echo(f"  {each['count']} × {each['reason']}: {' '.join(each['examples'])}")
     if view["refused"] and view["state"] == "done" and not view["done"]:
         raise Failed("Every task was refused.")
 

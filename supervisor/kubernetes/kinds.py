@@ -54,7 +54,11 @@ def _matching(words: str, pattern: str, longest: int = LONGEST_NAME) -> Any:
 
 
 def _or_empty(kind: Any) -> Any:
-    of = next(each.func for each in kind.__metadata__ if isinstance(each, AfterValidator))
+    of = next(
+        each.func
+        for each in kind.__metadata__
+        if isinstance(each, AfterValidator) and isinstance(each.func, _Kind)
+    )
     return _kind(f"empty, or {of.words}", lambda given: not given or of.holds(given))
 
 

@@ -641,7 +641,10 @@ class Audit(Table):
 
 
 class BulkAction(Table):
-    """An action on many tasks, and how far it has come.  place: of the task that was looked at last."""
+    """An action on many tasks, and how far it has come.  place: of the task that was looked at last.
+
+    failures: of its runner since its last part; failure: the last one's sentence.
+    """
 
     id = Id(primary_key=True)
     action = Id()
@@ -660,6 +663,8 @@ class BulkAction(Table):
     created_at = Time(default=NOW)
     updated_at = Time(default=NOW)
     finished_at = Time(null=True)
+    failures = Integer(default="0")
+    failure = Text(null=True)
 
     class Meta:
         named_indexes: ClassVar = {

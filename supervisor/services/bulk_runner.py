@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from config.settings import Settings
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, as_sentence
 from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.selection.task_filter import BadFilter
@@ -58,10 +59,17 @@ def run_action(
                 return
 
 
-def run_all(database: Database, settings: Settings, stop: threading.Event) -> int:
+def run_all(
+    database: Database,
+    settings: Settings,
+    stop: threading.Event,
+    failed: Callable[[str, Exception], None] = lambda _, __: None,
+) -> int:
     """Run every action that has parts to do, the oldest first; how many there were.
 
-    One whose filter this version can't read is left to processes of the version that has begun it.
+    One whose filter this version can't read is left to processes of the version that has begun it.  One that fails
+    holds no other up: the row counts that (`bulk_actions.note_failure`), and `failed` is told its id and error.  Raises
+    what is no action's fault: the database is away.
     """
     waiting = database.read(bulk_actions.running)
     for bulk_id in waiting:
@@ -69,4 +77,10 @@ def run_all(database: Database, settings: Settings, stop: threading.Event) -> in
             run_action(database, settings, bulk_id, stop)
         except BadFilter as bad:
             log.warning("the action %s on many tasks is left to another version: %s", bulk_id, bad)
+        except (DatabaseBusy, OutcomeUnknown):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the runner
+            reason = as_sentence(error)
+            database.write(lambda tx, i=bulk_id, r=reason: bulk_actions.note_failure(tx, i, r)).result()  # type: ignore[misc]
+            failed(bulk_id, error)
     return len(waiting)

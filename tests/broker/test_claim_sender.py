@@ -315,3 +315,30 @@ def test_a_message_of_several_claims_is_one_line_of_the_log_that_names_them_all(
     several, one = [line for line in logged if "dispatched" in line["event"]]
     assert several["tasks"] == ["task-0", "task-1", "task-2"] and several["worker"] == "worker-1"
     assert (one["event"], one["task"], one["lease"]) == ("task_dispatched", "task-0", 1)
+
+
+@pytest.mark.sqlite_only
+def test_what_nobody_has_foreseen_does_not_end_the_thread_that_sends(store: Store) -> None:
+    """Without it no claim would be sent again, while the dispatcher's loop turns on and nobody is alarmed."""
+
+    class Odd(AwayLists):
+        knocks = 0
+
+        def ping(self) -> None:
+            self.knocks += 1
+            if self.knocks == 2:
+                raise ZeroDivisionError
+            super().ping()
+
+    lists = Odd()
+    ready = threading.Event()
+    sender = ClaimSender(
+        cast(DarkroomBroker, QuietBroker()), cast(ClaimLists, lists), store.database, when_ready=ready.set
+    )
+    sender.send([ClaimMessage(TASKS, "worker-1")])
+    with capture_logs() as logged:
+        wait_until(lambda: lists.knocks >= 3, "it knocks again")
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["claim_sender_failed"]
+    lists.is_back = True
+    assert ready.wait(DEADLINE_SECONDS)
+    sender.close()

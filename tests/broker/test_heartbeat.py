@@ -7,8 +7,10 @@ import contextlib
 import dataclasses
 import json
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -16,6 +18,8 @@ import structlog
 from actors.attempts import attempt
 from actors.attempts.time_limit import standing_still
 from actors.entry.work import WORK
+from actors.worker import worker as worker_module
+from actors.worker.watchdog import Watchdog
 from actors.worker.worker import Running, Why, Worker
 from supervisor.broker.signed_claims import TASKS, ClaimMessage
 from supervisor.core.claim import Claim
@@ -323,3 +327,44 @@ async def test_an_attempt_of_a_worker_declared_dead_does_not_look_broken(
     assert [each["event"] for each in logged if each["event"] in ("attempt_broke", "attempt_failed")] == [
         said
     ]
+
+
+async def test_what_nobody_has_foreseen_does_not_end_the_watch_of_the_own_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it a worker that counts as dead would go on with tasks that others run."""
+    monkeypatch.setattr(worker_module, "WATCH_SECONDS", 0.01)
+    looks, cancelled = list[None](), asyncio.Event()
+
+    def may_start_requests() -> bool:
+        looks.append(None)
+        if len(looks) == 1:
+            raise ZeroDivisionError
+        return False
+
+    of_ours = SimpleNamespace(
+        id="w",
+        may_start_requests=may_start_requests,
+        _cancel_all=lambda *_, **__: cancelled.set(),
+        _leave_if_idle=lambda: None,
+    )
+    watching = asyncio.create_task(Worker._watch_own_lease(cast(Worker, of_ours)))
+    await asyncio.wait_for(cancelled.wait(), 60)
+    watching.cancel()
+
+
+def test_what_nobody_has_foreseen_does_not_end_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that is added while the threads are counted is such a thing."""
+    looked, looks = threading.Event(), list[None]()
+
+    def look(*_: Any) -> None:
+        looks.append(None)
+        if len(looks) == 1:
+            raise RuntimeError("dictionary changed size during iteration")
+        looked.set()
+
+    dog = Watchdog(check_seconds=0.01)
+    monkeypatch.setattr(dog, "_look", look)
+    dog.after_worker_boot(cast(Any, None), cast(Any, None))
+    assert looked.wait(60)
+    dog.before_worker_shutdown(cast(Any, None), cast(Any, None))

@@ -6,12 +6,14 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from supervisor.database.interface.leader_lock import LeaderLock
 from supervisor.database.open_leader_lock import open_leader_lock
+from supervisor.database.postgres import postgres_leader_lock
 from supervisor.processes.parent_death import dying_with_us
 from tests.conftest import Store
 from tests.support.waiting import eventually
@@ -20,6 +22,7 @@ HOLDER = """
 import sys, threading
 from config.settings import load_settings
 from supervisor.database.open_database import open_database
+from supervisor.database.postgres import postgres_leader_lock
 from supervisor.database.open_leader_lock import open_leader_lock
 settings = load_settings()
 lock = open_leader_lock(open_database(settings), settings, lambda: None)
@@ -104,3 +107,21 @@ def _told(store: Store) -> dict[str, str]:
         "DATA_DIR": str(store.settings.data_dir),
         "DATABASE_URL": store.settings.database_url,
     }
+
+
+@pytest.mark.postgresql_only
+def test_what_nobody_has_foreseen_does_not_end_the_thread_that_has_the_lock(
+    make: Callable[..., LeaderLock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_leader_lock, "AGAIN_SECONDS", 0.01)
+    as_ever, failed = postgres_leader_lock.open_session, list[None]()
+
+    def open_session(url: str) -> Any:
+        if not failed:
+            failed.append(None)
+            raise ZeroDivisionError
+        return as_ever(url)
+
+    monkeypatch.setattr(postgres_leader_lock, "open_session", open_session)
+    eventually("it has the lock", make().seek)
+    assert failed

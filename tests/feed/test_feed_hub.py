@@ -240,7 +240,13 @@ async def test_every_listening_stream_is_pinged_once_a_period_and_one_whose_time
     ):
         tasks = [await _listening(each) for each in (one, two)]
         over.ends_at = asyncio.get_running_loop().time() + 0.05
-        pinging = asyncio.create_task(hub.ping(0.15))
+        ping_some = hub.pinging(0.15)
+
+        async def ping_for_ever() -> None:
+            while True:
+                await ping_some()
+
+        pinging = asyncio.create_task(ping_for_ever())
         await until(lambda: wires[0].written and wires[1].written, "both were pinged")
         await until(lambda: over.is_ending, "its time has come")
         pinging.cancel()

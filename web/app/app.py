@@ -31,7 +31,7 @@ from web.api import (
     works,
 )
 from web.app import pages, shared_work
-from web.app.revoked_streams import end_revoked_streams
+from web.app.revoked_streams import look_for_revoked
 from web.doors.cloudbase import door as cloudbase
 from web.doors.fal import door as fal
 from web.doors.fal import uploads as fal_uploads
@@ -46,6 +46,7 @@ from web.handling.authentication import FEED_PATH, authenticate
 from web.handling.context import CONTEXT, Context
 from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
+from web.handling.repeated import repeat
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.http.request_ids import tell_request_id
@@ -207,9 +208,14 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
         await tailer.start()  # before the first stream can open
         running = [
             asyncio.create_task(tailer.run(wakeups), name="tailer"),
-            asyncio.create_task(context.hub.ping(context.ping_seconds), name="pings"),
-            asyncio.create_task(end_revoked_streams(context), name="revocations"),
-            asyncio.create_task(context.notices.store_for_ever(context.database), name="notices"),
+            *(
+                asyncio.create_task(repeat(name, turn, context.metrics), name=name)
+                for name, turn in (
+                    ("pings", context.hub.pinging(context.ping_seconds)),
+                    ("revocations", lambda: look_for_revoked(context)),
+                    ("notices", lambda: context.notices.store_in_time(context.database)),
+                )
+            ),
         ]
         yield
         for task in running:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
-from supervisor.core.errors import Fault
-from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.token_proof import is_revoked
 from supervisor.store.limits import revocations
 from web.handling.context import Context
 
-log = logging.getLogger("darkroom.web")
-
 LOOK_SECONDS = 5.0  # three checks within the 15 s after which a stream must have ended
 
 
-async def end_revoked_streams(context: Context) -> None:
-    """Check every few seconds until cancelled.  During a database outage, the next check tries again."""
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        try:
-            await look_once(context)
-        except (Fault, DatabaseError) as error:
-            log.warning("whether streams' tokens were revoked can't be read: %s", error)
+async def look_for_revoked(context: Context) -> None:
+    """Check once, in a few seconds."""
+    await asyncio.sleep(LOOK_SECONDS)
+    await look_once(context)
 
 
 async def look_once(context: Context) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from web.feed.fan_out import FanOut, Tally
 from web.feed.feed_event import COMMENT
@@ -213,19 +214,26 @@ class Hub:
         """Return when all published changes are written, after at least one turn of the event loop."""
         await self._fan_out.delivered()
 
-    async def ping(self, every_seconds: float) -> None:
-        """Ping each stream at intervals, and end those whose time is over, until cancelled."""
-        step = 0
-        clock = asyncio.get_running_loop().time
-        while True:
+    def pinging(self, every_seconds: float) -> Callable[[], Awaitable[None]]:
+        """What waits for a part of the interval, then pings the streams whose turn it is, and ends those whose time is
+        over.  A stream that fails holds no other up: its error is raised when all have had their turn."""
+        steps = itertools.cycle(range(PING_STEPS))
+
+        async def ping_some() -> None:
             await asyncio.sleep(every_seconds / PING_STEPS)
-            step = (step + 1) % PING_STEPS
-            now = clock()
+            step, now, failure = next(steps), asyncio.get_running_loop().time(), None
             for stream in self.every_stream():
-                if stream.ends_at is not None and now >= stream.ends_at:
-                    stream.end()
-                elif stream.number % PING_STEPS == step:
-                    stream.ping(COMMENT)
+                try:
+                    if stream.ends_at is not None and now >= stream.ends_at:
+                        stream.end()
+                    elif stream.number % PING_STEPS == step:
+                        stream.ping(COMMENT)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    failure = error
+            if failure is not None:
+                raise failure
+
+        return ping_some
 
     async def close(self) -> None:
         """End all streams politely; returns when none is left."""

@@ -81,8 +81,7 @@ class Notices:
             log.warning("what was noticed of users could not be stored: %s", error)
             self._counted.update(told)
 
-    async def store_for_ever(self, database: Database) -> None:
-        """Store at intervals, until cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush(database)
+    async def store_in_time(self, database: Database) -> None:
+        """Store once, in a while.  What can't be stored for a reason that is not the database's is forgotten."""
+        await asyncio.sleep(FLUSH_SECONDS)
+        await self.flush(database)

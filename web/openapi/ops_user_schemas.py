@@ -240,6 +240,17 @@ class OpsBulkPreview(ClosedAnswer):
     sample: Annotated[list[OpsMatch], Field(description="The newest ten.")]
 
 
+class OpsBulkReason(ClosedAnswer):
+    """Why tasks were refused."""
+
+    reason: Annotated[
+        str,
+        Field(description="`insufficient_credits`, `not_retryable`, `may_be_billed_already`, `database`, …"),
+    ]
+    count: Annotated[int, Field(ge=1, description="Of tasks.")]
+    examples: Annotated[list[str], Field(description="Up to three different sentences.")]
+
+
 class OpsBulkAction(ClosedAnswer):
     """An action on many tasks, and how far it has come."""
 
@@ -254,7 +265,13 @@ class OpsBulkAction(ClosedAnswer):
     refused: Annotated[int, Field(ge=0, description="Those that could not be acted on; `reasons` says why.")]
     passed: Annotated[int, Field(ge=0, description="Those that no longer matched when their turn came.")]
     credits: Annotated[int, Field(description="Taken by retry, or given back by cancel, so far.")]
-    reasons: Annotated[dict[str, int], Field(description="{sentence: number of tasks}, at most ten.")]
+    reasons: Annotated[list[OpsBulkReason], Field(description="The most frequent first.")]
+    failure: Annotated[
+        str | None,
+        Field(
+            description="With what its runner failed since the last part; after five failures it is stopped."
+        ),
+    ]
     created_at: Time
     updated_at: Time
     finished_at: Time | None

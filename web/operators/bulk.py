@@ -11,13 +11,13 @@ from typing import Any
 
 from aiohttp import web
 
-from supervisor.core.errors import BulkNotFound, Fault, as_sentence
+from supervisor.core.errors import BulkNotFound
 from supervisor.core.ids import is_task_id
-from supervisor.database.interface.errors import DatabaseError
 from supervisor.selection.task_filter import Action, BadFilter, TaskFilter, read_action, read_filter
 from supervisor.services.bulk_runner import run_all
 from supervisor.store.operators import bulk_actions
 from web.handling.context import CONTEXT, context_of
+from web.handling.repeated import repeat
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
@@ -85,7 +85,10 @@ async def resume(request: web.Request) -> web.Response:
 async def run_bulk_actions(app: web.Application) -> AsyncIterator[None]:
     """Do the parts of all actions for as long as the application runs; what is cut off goes on after the next start."""
     app[WOKEN], stopping = asyncio.Event(), threading.Event()
-    running = asyncio.create_task(_run_for_ever(app, stopping), name="bulk actions")
+    metrics = app[CONTEXT].metrics
+    running = asyncio.create_task(
+        repeat("bulk", lambda: _run_once(app, stopping), metrics), name="bulk actions"
+    )
     yield
     stopping.set()
     running.cancel()
@@ -93,16 +96,18 @@ async def run_bulk_actions(app: web.Application) -> AsyncIterator[None]:
         await running
 
 
-async def _run_for_ever(app: web.Application, stopping: threading.Event) -> None:
+async def _run_once(app: web.Application, stopping: threading.Event) -> None:
+    """Do what is to be done, then wait until there may be more."""
     context, woken = app[CONTEXT], app[WOKEN]
-    while True:
-        woken.clear()
-        try:
-            await asyncio.to_thread(run_all, context.database, context.settings, stopping)
-        except (Fault, DatabaseError) as error:
-            log.warning("actions on many tasks wait: %s", as_sentence(error))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(woken.wait(), LOOK_EVERY_SECONDS)
+    woken.clear()
+
+    def failed(bulk_id: str, error: Exception) -> None:
+        log.error("the action %s on many tasks could not go on", bulk_id, exc_info=error)
+        context.metrics.loop_failures.labels("bulk").inc()
+
+    await asyncio.to_thread(run_all, context.database, context.settings, stopping, failed)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(woken.wait(), LOOK_EVERY_SECONDS)
 
 
 def _asked(body: Any, members: tuple[str, ...]) -> tuple[Action, TaskFilter, int]:

@@ -45,14 +45,20 @@ export function preview(seen, acts) {
 const told = (filter) => Object.entries(filter).map(([name, value]) =>
   `${tell(`bulk.${name}`)}: ${name === "from" || name === "to" ? clock(value) : value}`).join(" · ");
 
+const because = (reason) => {
+  const words = tell(`refusal.${reason}`);
+  return words.startsWith("refusal.") ? reason : words;
+};
+
 /** The newest actions, each with its progress. */
 export function list(items, acts) {
   const rows = items.map((each) => {
     const came = each.done + each.refused + each.passed;
     const bar = make("progress", { max: Math.max(1, each.matched), value: Math.min(each.matched, came), "aria-label": `${came} / ${each.matched}` });
-    const reasons = Object.entries(each.reasons).map(([reason, n]) => `${n} × ${reason}`).join(" ");
+    const reasons = each.reasons.map(({ reason, count, examples }) => `${count} × ${because(reason)}: ${examples.join(" ")}`);
+    const hints = [...each.failure ? [tell("bulk.failure", { reason: each.failure })] : [], ...reasons];
     return [mono(each.id.slice(-6)), tell(each.action), told(each.filter), [state(tell(`bulk.${each.state}`), each.state === "running" ? "wait" : each.state === "done" ? "good" : "bad"), " ", bar],
-      `${each.done} / ${each.matched}`, [String(each.refused), reasons ? make("span", { class: "hint" }, ` ${reasons}`) : ""], String(each.credits), each.operator, clock(each.created_at),
+      `${each.done} / ${each.matched}`, [String(each.refused), ...hints.map((hint) => make("p", { class: "hint" }, hint))], String(each.credits), each.operator, clock(each.created_at),
       each.state === "running" ? button("bulk_stop", each.id, () => acts.bulkStop(each.id)) : each.state === "stopped" ? button("bulk_resume", each.id, () => acts.bulkResume(each.id)) : ""];
   });
   return rows.length ? table(tell("bulk.list"), [["id"], [tell("action")], [tell("bulk.filter")], [tell("state")], [tell("bulk.acted"), 1], [tell("bulk.refused")], [tell("bulk.credits"), 1], [tell("who.did")], [tell("at")], [""]], rows) : [];

@@ -85,6 +85,8 @@ class PostgresLeaderLock(LeaderLock):
                         self._keep(session)
             except psycopg.Error as error:
                 log.debug("the leader's lock is not to be had: %s", error)
+            except Exception:
+                log.exception("the leader's lock is not to be had; trying again")
             finally:
                 self._note(False)
             self._wait(seconds)

@@ -144,6 +144,9 @@ class PostgresWakeups(Wakeups):
             except psycopg.Error as error:
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
                 self._say(False, f"the database does not answer ({reason}); trying again")
+            except Exception:  # a listener that ended would leave this process deaf
+                log.exception("listening for notifications failed; trying again")
+                self._listens = False
             self._tell(SOMETHING)
             if self._ends_within(next(retries, RETRY_SECONDS[-1])):
                 return

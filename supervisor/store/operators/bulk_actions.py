@@ -4,11 +4,13 @@ A *part* is a few tasks in one short transaction: it moves the row's `place`, ac
 one, and records that.  The part is done only if the row's `step` is still the one that was read, and each task only if
 it still meets the filter.  So whoever runs the parts may be killed at any moment, several may run at once, and each
 task is acted on once.  A task that is refused (too few credits, nothing to release) stays as it is and is counted.
+
+A runner that fails notes that.  After a few failures without a part between them, the action is stopped with the
+reason: it holds no other action up, and somebody may resume it.
 """
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,14 +21,16 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.selection.task_filter import Action, TaskFilter, read_filter
 from supervisor.store.operators import audit, operator_actions, task_search
 from supervisor.store.operators.audit import Operator
-from supervisor.store.sql.row_isolation import apart, id_of
+from supervisor.store.sql.row_isolation import Refused, apart, id_of
 from supervisor.store.sql.rows import decoded, encoded
 
 SAMPLE = 10
 LISTED = 20
 PAGE = 400  # tasks that are looked up at once, in a read
-MOST_REASONS = 10
+MOST_REASONS = 30
+MOST_EXAMPLES = 3  # of each reason
 MOST_REASON_CHARACTERS = 200
+MOST_FAILURES = 5  # of a runner, without a part between them
 
 View = dict[str, Any]
 
@@ -88,7 +92,8 @@ def resume(tx: Transaction, operator: Operator, bulk_id: str) -> View:
 
 def _turn(tx: Transaction, operator: Operator, bulk_id: str, old: str, new: str, action: str) -> View:
     turned = tx.run(
-        f"UPDATE bulk_action SET state = :new, updated_at = {tx.now} WHERE id = :id AND state = :old",
+        f"""UPDATE bulk_action SET state = :new, failures = 0, failure = NULL, updated_at = {tx.now}
+            WHERE id = :id AND state = :old""",
         new=new, old=old, id=bulk_id,
     )  # fmt: skip
     view = get(tx, bulk_id)
@@ -127,6 +132,17 @@ def next_tasks(tx: Transaction, settings: Settings, bulk_id: str, most: int = PA
     return Next(row["step"], task_search.page(tx, settings, wanted, decoded(row["place"]), most))
 
 
+def note_failure(tx: Transaction, bulk_id: str, reason: str) -> str | None:
+    """Record that its runner has failed; the action's state, None if it is gone.  The last of a few stops it."""
+    row = tx.one(
+        f"""UPDATE bulk_action SET failures = failures + 1, failure = :reason, updated_at = {tx.now},
+            state = CASE WHEN state = 'running' AND failures + 1 >= :most THEN 'stopped' ELSE state END
+        WHERE id = :id RETURNING state""",
+        reason=reason[:MOST_REASON_CHARACTERS], most=MOST_FAILURES, id=bulk_id,
+    )  # fmt: skip
+    return None if row is None else str(row["state"])
+
+
 def do_part(
     tx: Transaction, settings: Settings, bulk_id: str, step: int, tasks: Sequence[tuple[str, View]]
 ) -> bool:
@@ -137,6 +153,7 @@ def do_part(
     place = encoded(tasks[-1][1]) if tasks else None
     row = tx.one(
         f"""UPDATE bulk_action SET step = step + 1, place = coalesce(:place, place), updated_at = {tx.now},
+            failures = 0, failure = NULL,
             state = CASE WHEN :is_done = 1 THEN 'done' ELSE state END,
             finished_at = CASE WHEN :is_done = 1 THEN {tx.now} END
         WHERE id = :id AND step = :step AND state = 'running'
@@ -162,11 +179,9 @@ def do_part(
         lambda rows: [_act(tx, settings, operator, action, each["id"], bulk_id) for each in rows],
         unreadable=(Fault,),
     )
-    reasons = collections.Counter(decoded(row["reasons"]))
+    reasons = decoded(row["reasons"])
     for each in refused:
-        reason = each.reason.replace(each.row_id, "…")[:MOST_REASON_CHARACTERS]
-        if reason in reasons or len(reasons) < MOST_REASONS:
-            reasons[reason] += 1
+        _count(reasons, each)
     credits = tx.value(
         f"""SELECT coalesce(sum({_HAS_MOVED[action]}), 0) FROM task_queue
             WHERE {tx.is_one_of("id", ":ids")}""",
@@ -179,6 +194,17 @@ def do_part(
         reasons=encoded(reasons), id=bulk_id,
     )  # fmt: skip
     return True
+
+
+def _count(reasons: dict[str, Any], refused: Refused) -> None:
+    """Add a refused task to {reason: {count, examples}}.  The sentences differ by user and sum, the reasons hardly."""
+    sentence = refused.reason.replace(refused.row_id, "…")[:MOST_REASON_CHARACTERS]
+    if refused.kind not in reasons and len(reasons) >= MOST_REASONS:
+        return
+    so_far = reasons.setdefault(refused.kind, {"count": 0, "examples": []})
+    so_far["count"] += 1
+    if sentence not in so_far["examples"] and len(so_far["examples"]) < MOST_EXAMPLES:
+        so_far["examples"].append(sentence)
 
 
 def _act(
@@ -204,6 +230,19 @@ def prune(tx: Transaction, older_than_seconds: float, most: int) -> int:
 
 
 def _shown(row: Row) -> View:
-    hidden = ("place", "step")
+    hidden = ("place", "step", "failures")
     shown = {name: value for name, value in row.items() if name not in hidden}
-    return {**shown, "filter": decoded(row["filter"]), "reasons": decoded(row["reasons"])}
+    return {**shown, "filter": decoded(row["filter"]), "reasons": _reasons(decoded(row["reasons"]))}
+
+
+def _reasons(stored: dict[str, Any]) -> list[View]:
+    """[{reason, count, examples}], the most frequent first.  A release before has stored {sentence: count}."""
+    grouped: dict[str, View] = {}
+    for name, of in stored.items():
+        if isinstance(of, dict):
+            grouped[name] = {"reason": name, **of}
+        else:
+            other = grouped.setdefault("other", {"reason": "other", "count": 0, "examples": []})
+            other["count"] += of
+            other["examples"] = [*other["examples"], name][:MOST_EXAMPLES]
+    return sorted(grouped.values(), key=lambda each: -int(each["count"]))

@@ -10,9 +10,11 @@ Errors that concern no row (a server that is away, a full disk, a missing table)
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
+from supervisor.core.errors import Fault
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.database.interface.errors import DatabaseError, DataError, IntegrityError
 from supervisor.store.sql.rows import encoded
@@ -28,11 +30,15 @@ _ABOUT_A_VALUE_ON_SQLITE = ("malformed JSON", "integer overflow")
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """A row that the database refused to change.  what: its kind and id; reason: the database's message."""
+    """A row that the database refused to change.  what: its kind and id; reason: the database's message.
+
+    kind: of the reason, in snake_case: the same for all rows, whatever the message names.
+    """
 
     what: str
     row_id: str
     reason: str
+    kind: str = "database"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,4 +177,6 @@ def id_of(row: Row) -> str:
 
 def refusal(what: str, row_id: str, error: Exception) -> Refused:
     """The refusal for an error, with the first line of the database's message."""
-    return Refused(what, row_id, (str(error).splitlines() or [type(error).__name__])[0])
+    name = type(error).__name__
+    kind = re.sub("(?<!^)(?=[A-Z])", "_", name).lower() if isinstance(error, Fault) else "database"
+    return Refused(what, row_id, (str(error).splitlines() or [name])[0], kind)

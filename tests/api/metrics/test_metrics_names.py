@@ -48,6 +48,7 @@ BEYOND_THE_CONTRACT = {
     "darkroom_clock_skew_seconds": "gauge",
     "darkroom_deadly_tasks": "gauge",
     "darkroom_feeds_opened_total": "counter",
+    "darkroom_loop_failures_total": "counter",
     "darkroom_orders_refused_total": "counter",
     "darkroom_postponed_total": "counter",
     "darkroom_troubled_users": "gauge",

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.store.tasks import user_actions
 from tests.support.houses.web_server import Web, bearer, running_web, until
+from web.handling import repeated
 from web.operators import bulk
 
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
@@ -107,3 +108,25 @@ async def test_a_stopped_one_goes_on_after_a_restart(
         for path in ("/none", "/a%00b"):
             assert (await _call(http, web, "GET", path))[0] == 404
         assert (await _call(http, web, "POST", "/none/stop"))[0] == 404
+
+
+async def test_what_nobody_has_foreseen_ends_no_runner_and_is_counted(
+    web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeated, "AGAIN_SECONDS", 0.01)
+    failures: list[None] = []
+    as_ever = bulk.run_all
+
+    def run_all(*args: Any) -> int:
+        if len(failures) < 3:
+            failures.append(None)
+            raise ZeroDivisionError("division by zero")
+        return as_ever(*args)
+
+    monkeypatch.setattr(bulk, "run_all", run_all)
+    await _cancelled(web, 2)
+    asked = {"action": "retry", "filter": {"user": "o-7", "status": "cancelled"}, "expected": 2}
+    _, begun = await _call(http, web, "POST", "", json=asked)
+    assert (await _ended(http, web, begun["id"]))["done"] == 2
+    async with http.get(f"{web.url}/metrics", headers=bearer("ann", "operator")) as answer:
+        assert 'darkroom_loop_failures_total{loop="bulk"} 3.0' in await answer.text()

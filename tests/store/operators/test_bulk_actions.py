@@ -138,8 +138,10 @@ def test_what_is_refused_stays_as_it_is_and_is_counted_with_its_reason(
     )
     ended = run(store, start(store, "retry", code="invalid_input")["id"])
     assert (ended["done"], ended["refused"]) == (4, 1)
-    ((reason, n),) = ended["reasons"].items()
-    assert "balance is 0" in reason and n == 1
+    (why,) = ended["reasons"]
+    assert (why["reason"], why["count"]) == ("insufficient_credits", 1) and "balance is 0" in why["examples"][
+        0
+    ]
     assert sum(store.task(task_id)["status"] == "failed" for task_id in poor) == 1
     assert all(store.task(task_id)["status"] == "pending" for task_id in rich)
 
@@ -299,3 +301,85 @@ def test_a_time_that_has_not_come_is_refused(store: Store) -> None:
     """Its filter would end before it begins: no runner could read it again."""
     with pytest.raises(BadFilter, match="that is in the future"):
         preview(store, "retry", **{"from": "2999-01-01"})
+
+
+def test_reasons_are_grouped_whatever_their_sentences_name(
+    store: Store, failed_task: Callable[..., str], claimed_task: Callable[..., Claim]
+) -> None:
+    """Forty users with forty balances are one reason, and hide no other."""
+    for n in range(40):
+        task_id = failed_task(f"o-{n:02}")
+        store.write(
+            lambda tx, n=n, i=task_id: tx.execute(  # type: ignore[misc]
+                "INSERT INTO credit_entry (user_openid, task_id, charge, kind, amount)"
+                f" VALUES ('o-{n:02}', '{i}', 7, 'debit', {n % 2 - store.balance(f'o-{n:02}')})"
+            )
+        )
+    failed_task("zz-gone")
+    store.write(lambda tx: tx.execute("DELETE FROM works WHERE user_openid = 'zz-gone'"))
+    ended = run(store, start(store, "retry", code="invalid_input")["id"])
+    assert ended["refused"] + ended["done"] == 41
+    poor, *others = ended["reasons"]
+    assert poor["reason"] == "insufficient_credits" and poor["count"] == 20
+    assert 1 <= len(poor["examples"]) <= bulk_actions.MOST_EXAMPLES
+    assert [(each["reason"], each["count"]) for each in others] == [("not_retryable", 1)]
+
+
+def test_reasons_as_a_release_before_stored_them_are_shown_and_added_to(
+    store: Store, failed_task: Callable[..., str], claimed_task: Callable[..., Claim]
+) -> None:
+    claimed_task("o-1")
+    bulk_id = start(store, "cancel", user="o-1")["id"]
+    store.write(
+        lambda tx: tx.execute(
+            "UPDATE bulk_action SET reasons = :old WHERE id = :id",
+            old='{"Too few.": 3, "Gone.": 1}', id=bulk_id,
+        )
+    )  # fmt: skip
+    assert show(store, bulk_id)["reasons"] == [
+        {"reason": "other", "count": 4, "examples": ["Gone.", "Too few."]}
+    ] or show(store, bulk_id)["reasons"][0]["examples"] == ["Too few.", "Gone."]
+    assert run(store, bulk_id)["state"] == "done"
+
+
+def test_one_that_fails_is_tried_a_few_times_then_stopped_with_the_reason_and_holds_no_other_up(
+    store: Store, failed_task: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user in ("o-1", "o-2"):
+        failed_task(user)
+    bad, good = (start(store, "retry", user=user)["id"] for user in ("o-1", "o-2"))
+    as_ever = bulk_actions.do_part
+
+    def do_part(tx: Any, settings: Any, bulk_id: str, *rest: Any) -> bool:
+        if bulk_id == bad:
+            raise ZeroDivisionError("division by zero")
+        return as_ever(tx, settings, bulk_id, *rest)
+
+    monkeypatch.setattr(bulk_actions, "do_part", do_part)
+    told: list[tuple[str, str]] = []
+    for n in range(1, 2 * bulk_actions.MOST_FAILURES):
+        bulk_runner.run_all(
+            store.database,
+            store.settings,
+            threading.Event(),
+            lambda bulk_id, error: told.append((bulk_id, type(error).__name__)),
+        )
+        assert show(store, good)["state"] == "done"
+        assert show(store, bad)["state"] == ("running" if n < bulk_actions.MOST_FAILURES else "stopped")
+    assert told == [(bad, "ZeroDivisionError")] * bulk_actions.MOST_FAILURES
+    assert "division by zero" in show(store, bad)["failure"]
+    monkeypatch.undo()
+    assert store.write(lambda tx: bulk_actions.resume(tx, ANN, bad))["failure"] is None
+    assert run(store, bad)["done"] == 1
+    assert count(store, "retry").keys() == {row["id"] for row in store.all("SELECT id FROM task_queue")}
+
+
+def test_a_part_that_is_done_forgets_earlier_failures(store: Store, failed_task: Callable[..., str]) -> None:
+    failed_task("o-1")
+    bulk_id = start(store, "retry", user="o-1")["id"]
+    for _ in range(bulk_actions.MOST_FAILURES - 1):
+        assert store.write(lambda tx: bulk_actions.note_failure(tx, bulk_id, "It broke.")) == "running"
+    assert one_part(store, bulk_id, 1)
+    assert show(store, bulk_id)["failure"] is None
+    assert store.write(lambda tx: bulk_actions.note_failure(tx, bulk_id, "It broke.")) == "running"
+    assert store.write(lambda tx: bulk_actions.note_failure(tx, "none", "It broke.")) is None

@@ -227,3 +227,21 @@ def test_a_listener_without_notifications_for_long_is_not_cut_off(
             admin.execute(
                 f"ALTER DATABASE {store.settings.database_url.partition('?')[0].rpartition('/')[2]} RESET ALL"
             )
+
+
+def test_what_nobody_has_foreseen_leaves_no_listener_deaf(
+    feed: Wakeups, monkeypatch: pytest.MonkeyPatch, admitted_task: Callable[..., str]
+) -> None:
+    as_ever, failed = PostgresWakeups._hears, list[None]()
+
+    def hears(self: PostgresWakeups, connection: Any) -> bool:
+        if not failed:
+            failed.append(None)
+            raise ZeroDivisionError
+        return as_ever(self, connection)
+
+    monkeypatch.setattr(PostgresWakeups, "_hears", hears)
+    wait_until(lambda: (feed.wait(0.01), feed.is_listening)[1], "it listens")
+    _listening(feed)
+    admitted_task("o-1")
+    assert feed.hear(DEADLINE_SECONDS) == Heard(frozenset({"o-1"})) and failed
