@@ -14,17 +14,15 @@ import sqlite3
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
 import click
 
-from supervisor.security.tokens import make_user_token
-from tests.support.chaos.chaos_house import House, until
+from tests.support.chaos.chaos_house import ChaosHouse
 from tests.support.chaos.plan import Role
 from tests.support.fakes.remote_service import Plan, RemoteService
-from tests.support.running_system import SAMPLE
+from tests.support.waiting import eventually
 
 KILLED = {Role.WORKER: 6, Role.MASTER: 2, Role.DISPATCHER: 3, Role.WEB: 3}
 MEAN_GAP_SECONDS = 1.5
@@ -41,7 +39,7 @@ def main(seed: int, tasks: int, seconds: float) -> None:
     draw = random.Random(f"remote chaos {seed}")
     folder = Path(tempfile.mkdtemp(prefix=f"dk-remote-{seed}-"))
     with RemoteService(lambda order: _plan(draw)) as service:
-        house = House(folder, _settings(service.url, tasks))
+        house = ChaosHouse(folder, _settings(service.url, tasks))
         try:
             killed = _live_through(house, draw, tasks, seconds)
             figures, wrong = _judge(house, service, tasks)
@@ -85,10 +83,10 @@ def _settings(url: str, tasks: int) -> dict[str, str]:
     }
 
 
-def _live_through(house: House, draw: random.Random, tasks: int, seconds: float) -> Counter[str]:
+def _live_through(house: ChaosHouse, draw: random.Random, tasks: int, seconds: float) -> Counter[str]:
     """Order, kill, wait until all is over."""
     house.start()
-    image = _upload(house)
+    image = house.upload_sample(USER)
     killed: Counter[str] = Counter()
     ordered, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
@@ -102,14 +100,14 @@ def _live_through(house: House, draw: random.Random, tasks: int, seconds: float)
                 killed[role.value] += 1
         time.sleep(min(3 * MEAN_GAP_SECONDS, draw.expovariate(1 / MEAN_GAP_SECONDS)))
     _order(house, image, tasks - ordered)
-    until("all tasks are over", lambda: _open(house) == 0, FINAL_SECONDS, 0.2)
-    until("all evidence is settled", lambda: _unsettled(house) == 0, 60, 0.2)
+    eventually("all tasks are over", lambda: _open(house) == 0, FINAL_SECONDS)
+    eventually("all evidence is settled", lambda: _unsettled(house) == 0, 60)
     return killed
 
 
-def _judge(house: House, service: RemoteService, tasks: int) -> tuple[dict[str, object], list[str]]:
+def _judge(house: ChaosHouse, service: RemoteService, tasks: int) -> tuple[dict[str, object], list[str]]:
     """Figures, and what must not be."""
-    rows = _all(house, "SELECT id, status, error, attempt, missing FROM task_queue")
+    rows = house.all("SELECT id, status, error, attempt, missing FROM task_queue")
     codes = Counter(json.loads(row["error"])["code"] for row in rows if row["error"])
     stats = service.stats()
     wrong = []
@@ -122,20 +120,18 @@ def _judge(house: House, service: RemoteService, tasks: int) -> tuple[dict[str, 
     for row in rows:
         booked = [
             entry["amount"]
-            for entry in _all(
-                house, "SELECT amount FROM credit_entry WHERE task_id = ? ORDER BY id", row["id"]
-            )
+            for entry in house.all("SELECT amount FROM credit_entry WHERE task_id = ? ORDER BY id", row["id"])
         ]
         expected = {"completed": [-1], "failed": [-1, 1]}[row["status"]]
         if booked != expected:
             wrong.append(f"{row['id']} is {row['status']} and booked {booked}")
-        evidence = [each["state"] for each in _all(house, _EVIDENCE, row["id"])]
+        evidence = [each["state"] for each in house.all(_EVIDENCE, row["id"])]
         ends = {"completed": "done", "failed": "unknown"}[row["status"]]
         if evidence.count(ends) != 1 or set(evidence) - {ends, "failed"}:
             late = row["status"] == "failed" and set(evidence) <= {"unknown", "cancelled", "failed", "lost"}
             if not late:
                 wrong.append(f"{row['id']} is {row['status']} and its evidence is {evidence}")
-    (balance,) = _all(house, "SELECT balance FROM account WHERE user_openid = ?", USER)
+    (balance,) = house.all("SELECT balance FROM account WHERE user_openid = ?", USER)
     completed = sum(row["status"] == "completed" for row in rows)
     if balance["balance"] != tasks - completed:
         wrong.append(f"the balance is {balance['balance']} after {completed} pictures of {tasks}")
@@ -151,20 +147,19 @@ def _judge(house: House, service: RemoteService, tasks: int) -> tuple[dict[str, 
 _EVIDENCE = "SELECT state FROM remote_job WHERE task_id = ? ORDER BY id"
 
 
-def _open(house: House) -> int:
-    (row,) = _all(
-        house,
+def _open(house: ChaosHouse) -> int:
+    (row,) = house.all(
         "SELECT count(*) AS n FROM task_queue WHERE status IN ('pending','processing','ai_processing')",
     )
     return int(row["n"])
 
 
-def _unsettled(house: House) -> int:
-    (row,) = _all(house, "SELECT count(*) AS n FROM remote_job WHERE state IN ('submitting','waiting')")
+def _unsettled(house: ChaosHouse) -> int:
+    (row,) = house.all("SELECT count(*) AS n FROM remote_job WHERE state IN ('submitting','waiting')")
     return int(row["n"])
 
 
-def _order(house: House, image: str, count: int) -> int:
+def _order(house: ChaosHouse, image: str, count: int) -> int:
     """So many tasks by plain SQL; how many that were."""
     params = json.dumps({"images": [image]})
     with contextlib.closing(sqlite3.connect(house.database, timeout=30)) as connection, connection:
@@ -173,24 +168,6 @@ def _order(house: House, image: str, count: int) -> int:
             [(USER, params)] * max(0, count),
         )
     return max(0, count)
-
-
-def _upload(house: House) -> str:
-    token = make_user_token((house.data_dir / "secret").read_text().strip(), USER, ttl_seconds=600)
-    request = urllib.request.Request(
-        f"{house.address}/v1/images",
-        SAMPLE.read_bytes(),
-        {"Content-Type": "image/png", "Authorization": f"Bearer {token}"},
-        method="POST",
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return str(json.load(answer)["id"])
-
-
-def _all(house: House, sql: str, *params: object) -> list[sqlite3.Row]:
-    with contextlib.closing(sqlite3.connect(house.database, timeout=30)) as connection:
-        connection.row_factory = sqlite3.Row
-        return connection.execute(sql, params).fetchall()
 
 
 if __name__ == "__main__":

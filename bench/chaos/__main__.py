@@ -15,7 +15,6 @@ from bench import moved_clock
 from bench.chaos.conductor import conduct, house_of
 from bench.chaos.reader import Reader
 from bench.chaos.report import report
-from tests.support.chaos.chaos_house import NotInTime
 from tests.support.chaos.chaos_settings import Wish
 
 POISON_ATTEMPTS = 5  # below this a run has poison among its orders, for the budget is then soon spent
@@ -72,7 +71,7 @@ def main(
         began = time.monotonic()
         try:
             _live_through(console, wish, keep)
-        except (BrokenPromise, NotInTime) as error:
+        except (BrokenPromise, AssertionError) as error:
             console.print(f"seed {each}: {error}", markup=False, highlight=False, soft_wrap=True)
             broken.append(each)
         else:
@@ -101,7 +100,7 @@ def _own_clock() -> Path:
 
 
 def _live_through(console: Console, wish: Wish, keep: bool) -> None:
-    """One run.  Raises BrokenPromise or NotInTime."""
+    """One run.  Raises BrokenPromise or AssertionError."""
     with house_of(wish, keep=keep) as house:
         seen = conduct(house, wish)
         reader = Reader(

@@ -7,12 +7,10 @@ import contextlib
 import dataclasses
 import heapq
 import itertools
-import json
 import shutil
 import sqlite3
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +22,11 @@ from bench import moved_clock
 from bench.chaos.latency import Hit
 from bench.chaos.producers import Producer, share_out
 from bench.chaos.recorder import Recorder
-from tests.support.chaos.chaos_house import House, NotInTime, until
+from tests.support.chaos.chaos_house import ChaosHouse
 from tests.support.chaos.chaos_settings import LEASE_SECONDS, Wish, settings_of
 from tests.support.chaos.orders import USERS, Order, orders
 from tests.support.chaos.plan import Absence, Act, ClockStep, Fault, Role, absences, clock_steps, plan
-from tests.support.running_system import SAMPLE
+from tests.support.waiting import eventually
 
 PRODUCERS = 6
 BYSTANDERS = frozenset({Role.WEB, Role.SCHEDULER, Role.IMAGE_CHILD})  # no rescue needs them
@@ -60,10 +58,10 @@ class Seen:
 
 
 @contextlib.contextmanager
-def house_of(wish: Wish, *, keep: bool) -> Iterator[House]:
+def house_of(wish: Wish, *, keep: bool) -> Iterator[ChaosHouse]:
     """A house in a folder of its own, which stays there when the run raises.  keep: it stays in any case."""
     folder = Path(tempfile.mkdtemp(prefix=f"dk-chaos-{wish.seed}-"))
-    house = House(folder, settings_of(wish))
+    house = ChaosHouse(folder, settings_of(wish))
     try:
         yield house
         if not keep:
@@ -72,7 +70,7 @@ def house_of(wish: Wish, *, keep: bool) -> Iterator[House]:
         house.end()
 
 
-def conduct(house: House, wish: Wish) -> Seen:
+def conduct(house: ChaosHouse, wish: Wish) -> Seen:
     """One run; returns its faults and results.  The house is stopped when this returns."""
     seen = Seen(orders=orders(wish.seed, wish.tasks, wish.seconds, wish.poison))
     house.start()
@@ -80,17 +78,19 @@ def conduct(house: House, wish: Wish) -> Seen:
     # Without a time of issue: that would lie ahead once the clock is put back.
     never = int(time.time()) + 10 * 86_400
     tokens = {user: jwt.encode({"sub": user, "exp": never}, secret, "HS256") for user in USERS}
-    images = {user: _upload(house, tokens[user]) for user in USERS}
+    images = {user: house.upload_sample(user) for user in USERS}
     seen.recorders = [Recorder(user, tokens[user], house.port) for user in USERS]
     for recorder in seen.recorders:
         recorder.start()
-    until("every recorder listens", lambda: all(each.first_seq is not None for each in seen.recorders), 30)
+    eventually(
+        "every recorder listens", lambda: all(each.first_seq is not None for each in seen.recorders), 30
+    )
     began = time.monotonic()
     producers = [
         Producer(
             share,
             database=house.database,
-            address=house.address,
+            address=house.url,
             tokens=tokens,
             images=images,
             began=began,
@@ -117,7 +117,7 @@ def conduct(house: House, wish: Wish) -> Seen:
     return seen
 
 
-def _chaos(house: House, wish: Wish, seen: Seen) -> None:
+def _chaos(house: ChaosHouse, wish: Wish, seen: Seen) -> None:
     """Do what the plan says.  The plan's clock stands still while a killed house is started again."""
     faults = plan(wish.seed, wish.seconds)
     wounds = _Wounds(house, faults, seen)
@@ -154,7 +154,7 @@ def _chaos(house: House, wish: Wish, seen: Seen) -> None:
 class _Wounds:
     """Does faults and undoes the freezes among them when their time has come."""
 
-    def __init__(self, house: House, faults: tuple[Fault, ...], seen: Seen) -> None:
+    def __init__(self, house: ChaosHouse, faults: tuple[Fault, ...], seen: Seen) -> None:
         self._house, self._faults, self._seen = house, faults, seen
         self._frozen: list[tuple[float, int, psutil.Process]] = []
         self._number = itertools.count()
@@ -257,11 +257,13 @@ class _Wounds:
         )
 
 
-def _aftermath(house: House, wish: Wish, seen: Seen, producers: list[Producer]) -> None:
+def _aftermath(house: ChaosHouse, wish: Wish, seen: Seen, producers: list[Producer]) -> None:
     """All is quiet: everything must come to its end by itself, each within a deadline."""
     quiet_at = time.monotonic()
     try:
-        until("the producers are done", lambda: not any(p.is_alive() for p in producers), PRODUCERS_SECONDS)
+        eventually(
+            "the producers are done", lambda: not any(p.is_alive() for p in producers), PRODUCERS_SECONDS
+        )
         with contextlib.closing(sqlite3.connect(house.database, timeout=15)) as connection:
 
             def open_tasks() -> int:
@@ -271,39 +273,24 @@ def _aftermath(house: House, wish: Wish, seen: Seen, producers: list[Producer]) 
                 return int(connection.execute(sql).fetchone()[0])
 
             most = FINAL_AFTER_POISON_SECONDS if wish.poison else FINAL_SECONDS
-            until("all tasks are over", lambda: open_tasks() == 0, most, 0.1)
+            eventually("all tasks are over", lambda: open_tasks() == 0, most)
             seen.final_after_seconds = time.monotonic() - quiet_at
             ends = dict(connection.execute("SELECT user_openid, seq FROM account").fetchall())
-        until(
+        eventually(
             "every recorder has heard the end",
             lambda: all(each.last_seq >= ends[each.user] for each in seen.recorders),
             HEARD_SECONDS,
         )
-        until("every process is ready again", lambda: _is_whole(house), WHOLE_SECONDS, 0.1)
-    except NotInTime as late:
+        eventually("every process is ready again", house.all_ready, WHOLE_SECONDS)
+    except AssertionError as late:
         seen.faults.append(str(late))
     stop_at = time.monotonic()
     try:
-        status = house.terminate(STOP_SECONDS)
+        status = house.stop(STOP_SECONDS)
         if status != 0:
             seen.faults.append(f"`darkroom up` ended with status {status}")
-        until("no process is left", lambda: not house.left_behind(), 1.0)
-    except NotInTime as late:
+        eventually("no process is left", lambda: not house.left_behind(), 1.0)
+    except AssertionError as late:
         names = [f"{process.pid} {' '.join(process.cmdline()[:4])}" for process in house.left_behind()]
         seen.faults.append(f"{late}: {names}")
     seen.stop_seconds = time.monotonic() - stop_at
-
-
-def _is_whole(house: House) -> bool:
-    try:
-        state = json.loads((house.data_dir / "processes.json").read_bytes())
-    except (OSError, ValueError):
-        return False
-    return all(process["state"] == "ready" for process in state["processes"])
-
-
-def _upload(house: House, token: str) -> str:
-    headers = {"Content-Type": "image/png", "Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{house.address}/v1/images", SAMPLE.read_bytes(), headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return str(json.load(answer)["id"])

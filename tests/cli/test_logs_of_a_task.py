@@ -7,40 +7,28 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.processes.launcher import PROGRAMS
-from tests.support.chaos.chaos_house import House
 from tests.support.houses.instant_house import INSTANT
-from tests.support.running_system import SAMPLE, running_system
+from tests.support.running_system import running_system
 from tests.support.waiting import eventually
 
 
-def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
-    request = urllib.request.Request(house.address + path, body, {"Content-Type": kind})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return dict(json.load(answer))
-
-
-def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lines_of_one_format() -> None:
-    with tempfile.TemporaryDirectory(prefix="dk-logs-") as name:
-        house = House(Path(name), {**INSTANT, "LOG_FORMAT": "json", "WORKER_PROCESSES": "1"})
-        try:
-            house.start()
-            image = post(house, "/v1/images", SAMPLE.read_bytes(), "image/png")["id"]
-            order = {"type": "instant", "params": {"images": [image]}}
-            task_id = post(house, "/v1/tasks", json.dumps(order).encode())["task_id"]
-            eventually("the attempt's end is logged", lambda: "attempt_ended" in house.log.read_text())
-            eventually("the scheduler has spoken", lambda: '"part":"scheduler"' in house.log.read_text())
-            house.terminate(30)
-        finally:
-            house.end()
-        written = house.log.read_text().splitlines()
+def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lines_of_one_format(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    with running_system(
+        log=log, **INSTANT, LOG_LEVEL="info", LOG_FORMAT="json", WORKER_PROCESSES="1"
+    ) as house:
+        task_id = house.order("instant")
+        eventually("the attempt's end is logged", lambda: "attempt_ended" in house.said())
+        eventually("the scheduler has spoken", lambda: '"part":"scheduler"' in house.said())
+    written = log.read_text().splitlines()
     lines = [json.loads(line) for line in written]
     assert [line["part"] for line in lines if line["event"].startswith("Starting Periodiq")] == ["scheduler"]
     assert {line["part"] for line in lines} == {"supervisor", "web", "dispatcher", "worker", "scheduler"}

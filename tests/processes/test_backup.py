@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.chaos.chaos_house import House
 from tests.support.houses.instant_house import INSTANT
-from tests.support.running_system import SAMPLE
+from tests.support.running_system import RunningSystem
 from tests.support.waiting import eventually
 
 SETTINGS = {
@@ -43,16 +38,8 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def post(house: House, path: str, body: bytes, kind: str = "application/json") -> dict[str, Any]:
-    request = urllib.request.Request(house.address + path, body, {"Content-Type": kind})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return dict(json.load(answer))
-
-
-def changes(house: House, since: str = "") -> dict[str, Any]:
-    query = f"?since={since}" if since else ""
-    with urllib.request.urlopen(f"{house.address}/v1/works/changes{query}", timeout=30) as answer:
-        return dict(json.load(answer))
+def changes(house: RunningSystem, since: str = "") -> Any:
+    return house.ask("/v1/works/changes" + (f"?since={since}" if since else ""))
 
 
 def sql(database: Path, statement: str) -> list[tuple[Any, ...]]:
@@ -75,22 +62,15 @@ def is_consistent(data_dir: Path) -> None:
 def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(folder: Path) -> None:
     gate = folder / "gate"
     settings = {**SETTINGS, "PROVIDERS__held__OPTIONS__gate": str(gate)}
-    lost, found = House(folder / "lost", settings), House(folder / "found", settings)
-    for house in (lost, found):
-        house.folder.mkdir()
+    lost, found = (RunningSystem(folder / name, settings) for name in ("lost", "found"))
     try:
         lost.start()
-        image = post(lost, "/v1/images", SAMPLE.read_bytes(), "image/png")["id"]
-        orders = {
-            type_: json.dumps({"type": type_, "params": {"images": [image]}}).encode()
-            for type_ in ("held", "instant")
-        }
         for _ in range(HELD):
-            post(lost, "/v1/tasks", orders["held"])
+            lost.order("held")
         work = "SELECT count(*) FROM task_queue WHERE status = "
         eventually("some are at work", lambda: sql(lost.database, f"{work}'processing'") == [(HELD,)])
         with ThreadPoolExecutor(1) as pool:  # and others come, are made and end meanwhile
-            posting = pool.map(lambda _: post(lost, "/v1/tasks", orders["instant"]), range(TASKS))
+            posting = pool.map(lambda _: lost.order("instant"), range(TASKS))
             eventually("some are done", lambda: sql(lost.database, f"{work}'completed'")[0][0] > 5)
             found.data_dir.mkdir()
             sql(
@@ -107,13 +87,10 @@ def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(fo
         assert known > 5 + HELD and open_then >= HELD
         eventually("all are done", lambda: sql(lost.database, is_open) == [(0,)])
         seen = changes(lost)["next"]  # beyond what the backup knows
-        lost.end()
+        lost.stop()
 
         is_consistent(found.data_dir)
-        done = subprocess.run(
-            [Path(sys.executable).with_name("darkroom"), "migrate", "--restored"],
-            env=found.environ, cwd=found.folder, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        done = found.darkroom("migrate", "--restored")
         assert done.stdout.splitlines()[-1] == "the feeds of 1 users begin anew", done.stderr
         found.start()
         eventually("what was open runs", lambda: sql(found.database, is_open) == [(0,)])
@@ -126,5 +103,5 @@ def test_a_backup_taken_under_load_is_restored_elsewhere_and_feeds_begin_anew(fo
         assert len(again["docs"]) == known
         assert again["next"].partition("-")[0] != seen.partition("-")[0]
     finally:
-        lost.end()
-        found.end()
+        lost.stop()
+        found.stop()

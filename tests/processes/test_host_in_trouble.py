@@ -7,7 +7,6 @@ import contextlib
 import json
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -37,11 +36,9 @@ def _insert(producer: sqlite3.Connection, image: str, count: int) -> None:
 
 
 def _submit(system: RunningSystem, image: str) -> int:
-    body = json.dumps({"type": "instant", "params": {"images": [image]}}).encode()
-    request = urllib.request.Request(f"{system.url}/v1/tasks", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status
+        system.order("instant", images=[image])
+        return 202
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -107,8 +104,7 @@ def test_a_clock_that_steps_an_hour_forward_costs_an_attempt_at_most(tmp_path):
         )
         producer.execute("UPDATE rule SET shift = '+3600 seconds'")
         producer.commit()
-        darkroom = Path(sys.executable).with_name("darkroom")
-        subprocess.run([darkroom, "sweep"], env=system.environ, check=True, capture_output=True)
+        system.darkroom("sweep", check=True)
         gate.touch()
         _all_completed(producer, 4)
         assert producer.execute("SELECT max(failures), max(deaths) FROM task_queue").fetchone() <= (1, 0)

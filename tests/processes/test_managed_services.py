@@ -6,8 +6,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ from supervisor.core.errors import DatabaseBusy
 from supervisor.database.postgres import transactions
 from supervisor.database.postgres.postgres_database import PostgresDatabase
 from supervisor.net.ports import free_port
-from tests.support.houses.instant_house import INSTANT, submit
+from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.broker_server import BrokerServer
 from tests.support.servers.pgbouncer import PGBOUNCER, PgBouncer
@@ -113,10 +111,7 @@ def completed(server: PostgresServer) -> int:
 
 
 def doctor(system: RunningSystem) -> str:
-    program = Path(sys.executable).with_name("darkroom")
-    done = subprocess.run(
-        [program, "doctor"], env=system.environ, capture_output=True, text=True, cwd="/", check=False
-    )
+    done = system.darkroom("doctor", cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -130,7 +125,7 @@ def test_a_system_works_on_a_managed_database_and_broker(
     with running_system(log=log, **settings, DATABASE_URL=url, BROKER_URL=broker) as system:
         image = system.upload_sample("o-1")
         for _ in range(4):
-            submit(system, "o-1", image)
+            system.order("instant", user="o-1", images=[image])
         eventually("the first tasks are completed", lambda: completed(server) == 4)
         (until,) = one(server, "SELECT clock_timestamp() + interval '3 s'")
         eventually(
@@ -138,7 +133,7 @@ def test_a_system_works_on_a_managed_database_and_broker(
             lambda: one(server, "SELECT clock_timestamp()")[0] > until,
         )
         for _ in range(4):
-            submit(system, "o-1", image)
+            system.order("instant", user="o-1", images=[image])
         eventually("the tasks after the silence are completed", lambda: completed(server) == 8)
         assert "evicts keys" in doctor(system)
         assert one(server, "SELECT count(*) FROM darkroom.credit_entry WHERE kind = 'debit'") == (8,)

@@ -10,12 +10,10 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -24,19 +22,13 @@ from supervisor.core.errors import LeaseLost
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.processes.process_states import lives
 from supervisor.store.tasks import claims
-from tests.support.chaos.chaos_house import House
-from tests.support.running_system import SAMPLE
+from tests.support.chaos.chaos_house import ChaosHouse
 from tests.support.waiting import eventually
 
-DARKROOM = Path(sys.executable).with_name("darkroom")
 LEASE_SECONDS = 4  # instead of 15, so that silence is proven soon
 
-pytestmark = pytest.mark.skipif(
-    not DARKROOM.exists() and not os.environ.get("CI"), reason="darkroom is not installed beside this Python"
-)
 
-
-class Studio:
+class Studio(ChaosHouse):
     """A system with types that each fail in their own way, and a test's questions about it."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -44,9 +36,9 @@ class Studio:
         self.notes.touch()
         self.gates = folder / "gates"
         self.gates.mkdir()
-        self.house = House(folder, self._settings() | settings)
-        self.house.start()
-        self.image = self._upload()
+        super().__init__(folder, self._settings() | settings)
+        self.start()
+        self.image = self.upload_sample()
         self._orders = 0
 
     def _settings(self) -> dict[str, str]:
@@ -79,19 +71,6 @@ class Studio:
             settings |= {f"PROVIDERS__{type_}__OPTIONS__{name}": value for name, value in options.items()}
         return settings
 
-    def _upload(self) -> str:
-        headers = {"Content-Type": "image/png"}
-        request = urllib.request.Request(f"{self.house.address}/v1/images", SAMPLE.read_bytes(), headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(json.load(answer)["id"])
-
-    def all(self, sql: str, *params: Any) -> list[sqlite3.Row]:
-        with contextlib.closing(sqlite3.connect(self.house.database, timeout=15)) as connection:
-            connection.row_factory = sqlite3.Row
-            rows = connection.execute(sql, params).fetchall()
-            connection.commit()
-            return rows
-
     def order(self, type_: str) -> str:
         """A new task's id, ordered by plain SQL."""
         self._orders += 1
@@ -101,20 +80,8 @@ class Studio:
         self.all(sql, task, type_, params)
         return task
 
-    def row(self, task: str) -> sqlite3.Row:
-        return self.all("SELECT * FROM task_queue WHERE id = ?", task)[0]
-
-    def booked(self, task: str) -> list[tuple[str, int]]:
-        sql = "SELECT kind, amount FROM credit_entry WHERE task_id = ? ORDER BY id"
-        return [tuple(row) for row in self.all(sql, task)]
-
     def noted(self, task: str, what: str) -> int:
         return self.notes.read_text().splitlines().count(f"{task} {what}")
-
-    def parts(self) -> dict[str, dict[str, Any]]:
-        """What the supervisor writes down of each of its processes."""
-        state = json.loads((self.house.data_dir / "processes.json").read_bytes())
-        return {part["name"]: part for part in state["processes"]}
 
     def let_end(self, task: str) -> None:
         """A job of type `held` ends no sooner than this is said."""
@@ -122,9 +89,8 @@ class Studio:
 
     def at_work(self, task: str) -> psutil.Process:
         """The worker process in which the task's provider is being asked just now."""
-        eventually(f"{task} is at work", lambda: self.row(task)["progress"] == 50)
-        (worker,) = self.all("SELECT pid FROM worker WHERE id = ?", self.row(task)["worker_id"])
-        return psutil.Process(worker["pid"])
+        eventually(f"{task} is at work", lambda: self.task(task)["progress"] == 50)
+        return self.worker_of(task)
 
     def worker_state(self, worker: psutil.Process) -> str:
         return str(self.all("SELECT state FROM worker WHERE pid = ?", worker.pid)[0]["state"])
@@ -144,25 +110,9 @@ class Studio:
         moved = ", ".join(earlier(column, seconds) for column in ("processing_started_at", "deadline_at"))
         self.all(f"UPDATE task_queue SET {moved} WHERE id = ? AND lease = 1 AND status = 'processing'", task)
 
-    def ends(self, task: str, status: str) -> sqlite3.Row:
-        eventually(f"{task} is {status}", lambda: self.row(task)["status"] == status)
-        return self.row(task)
-
-    def is_whole(self) -> bool:
-        state = json.loads((self.house.data_dir / "processes.json").read_bytes())
-        return all(process["state"] == "ready" for process in state["processes"])
-
-    def error_code(self, task: str) -> str:
-        return str(json.loads(self.row(task)["error"])["code"])
-
-    def darkroom(self, *argv: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [DARKROOM, *argv],
-            env=self.house.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def ended(self, task: str, status: str) -> sqlite3.Row:
+        self.reaches(task, status)
+        return self.task(task)
 
 
 @contextlib.contextmanager
@@ -174,7 +124,7 @@ def opened(**settings: str) -> Iterator[Studio]:
         yield studio
     finally:
         if studio is not None:
-            studio.house.end()
+            studio.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -187,7 +137,7 @@ def shared() -> Iterator[Studio]:
 @pytest.fixture
 def studio(shared: Studio) -> Studio:
     """The shared house, whole again after what the last test did to it."""
-    eventually("everybody is back", shared.is_whole)
+    eventually("everybody is back", shared.all_ready)
     return shared
 
 
@@ -195,9 +145,9 @@ def test_kill_9_in_the_middle_of_a_task_runs_it_again_at_once_and_charges_once(s
     task = studio.order("held")
     worker = studio.at_work(task)
     worker.kill()
-    eventually("it is claimed again", lambda: studio.row(task)["lease"] == 2)
+    eventually("it is claimed again", lambda: studio.task(task)["lease"] == 2)
     studio.let_end(task)
-    row = studio.ends(task, "completed")
+    row = studio.ended(task, "completed")
     assert (row["attempt"], row["lease"], row["deaths"], row["failures"]) == (2, 2, 1, 0)
     assert studio.booked(task) == [("debit", -1)]
     assert (studio.noted(task, "call"), studio.noted(task, "done")) == (2, 1)
@@ -206,13 +156,13 @@ def test_kill_9_in_the_middle_of_a_task_runs_it_again_at_once_and_charges_once(s
 def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_refused(studio):
     task = studio.order("held")
     frozen = studio.at_work(task)
-    by_whom = studio.row(task)["worker_id"]
+    by_whom = studio.task(task)["worker_id"]
     frozen.suspend()
-    eventually("it runs elsewhere", lambda: studio.row(task)["lease"] == 2)
-    row = studio.row(task)
+    eventually("it runs elsewhere", lambda: studio.task(task)["lease"] == 2)
+    row = studio.task(task)
     assert row["worker_id"] != by_whom and row["status"] == "processing"
 
-    database = SqliteDatabase(studio.house.database)
+    database = SqliteDatabase(studio.database)
     late = (
         lambda tx: claims.complete(tx, task, 1, []),
         lambda tx: claims.fail(tx, task, 1, "internal", "late"),
@@ -233,10 +183,10 @@ def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_r
     eventually("the woken process has ended", lambda: not frozen.is_running())
     eventually(
         "its end is told",
-        lambda: re.search("worker_ends|is killed: it shows no life", studio.house.log.read_text()),
+        lambda: re.search("worker_ends|is killed: it shows no life", studio.said()),
     )
     studio.let_end(task)
-    row = studio.ends(task, "completed")
+    row = studio.ended(task, "completed")
     assert (row["attempt"], row["lease"], row["deaths"], row["failures"]) == (2, 2, 1, 0)
     assert studio.booked(task) == [("debit", -1)]
     ends = "SELECT count(*) FROM work_change WHERE json_extract(doc, '$.status') = 'completed' AND doc_id = ?"
@@ -261,13 +211,11 @@ def test_frozen_parts_are_killed_and_started_again_and_work_continues(studio):
         )
 
     eventually("all have been started again", are_back)
-    said = (
-        studio.house.log.read_text()
-    )  # a part that was back before the broker was killed has ended once more since
+    said = studio.said()  # a part that was back before the broker was killed has ended once more since
     assert not [name for name in before if f"{name} is killed: it shows no life" not in said]
     studio.let_end(task)
-    studio.ends(task, "completed")
-    studio.ends(studio.order("quick"), "completed")
+    studio.ended(task, "completed")
+    studio.ended(studio.order("quick"), "completed")
 
 
 def test_sigterm_during_20_running_tasks_loses_nothing_and_counts_no_attempt():
@@ -275,16 +223,16 @@ def test_sigterm_during_20_running_tasks_loses_nothing_and_counts_no_attempt():
         tasks = [studio.order("endless") for _ in range(20)]
         running = "SELECT count(*) FROM task_queue WHERE status = 'processing' AND progress = 50"
         eventually("all 20 are at work", lambda: studio.all(running)[0][0] == 20)
-        assert studio.house.terminate(90) == 0
-        assert not studio.house.left_behind()
-        for row in map(studio.row, tasks):
+        assert studio.stop(90) == 0
+        assert not studio.left_behind()
+        for row in map(studio.task, tasks):
             assert (row["status"], row["attempt"], row["failures"], row["deaths"]) == ("pending", 1, 0, 0)
             assert studio.booked(row["id"]) == [("debit", -1)]
 
-        studio.house.settings["PROVIDERS__endless__OPTIONS__wait_seconds"] = "0.1"
-        studio.house.start()
+        studio.environ["DARKROOM_PROVIDERS__endless__OPTIONS__wait_seconds"] = "0.1"
+        studio.start()
         for task in tasks:
-            row = studio.ends(task, "completed")
+            row = studio.ended(task, "completed")
             assert (row["attempt"], row["failures"], row["deaths"]) == (2, 0, 0)
             assert studio.booked(task) == [("debit", -1)]
 
@@ -292,17 +240,16 @@ def test_sigterm_during_20_running_tasks_loses_nothing_and_counts_no_attempt():
 def test_the_cancel_of_a_running_task_stops_its_work_and_refunds(studio):
     task = studio.order("endless")
     worker = studio.at_work(task)
-    cancel = studio.darkroom("cancel", task)
-    assert cancel.wait(90) == 0
-    assert studio.row(task)["status"] == "cancelled"
+    studio.darkroom("cancel", task, check=True)
+    assert studio.task(task)["status"] == "cancelled"
     assert studio.booked(task) == [("debit", -1), ("refund", 1)]
     eventually("its work has stopped", lambda: studio.noted(task, "cancelled") == 1)
-    assert worker.is_running() and studio.is_whole()
+    assert worker.is_running() and studio.all_ready()
 
 
 def test_work_that_takes_too_long_is_stopped_and_refunded_when_no_attempt_is_left(studio):
     task = studio.order("limited")
-    row = studio.ends(task, "failed")
+    row = studio.ended(task, "failed")
     assert (studio.error_code(task), row["attempt"], row["failures"]) == ("ai_timeout", 1, 1)
     assert studio.booked(task) == [("debit", -1), ("refund", 1)]
     eventually("its work has stopped", lambda: studio.noted(task, "cancelled") == 1)
@@ -310,16 +257,16 @@ def test_work_that_takes_too_long_is_stopped_and_refunded_when_no_attempt_is_lef
 
 def test_a_task_whose_workers_keep_dying_ends_as_worker_died_with_its_refund(studio):
     poison = studio.order("poison")
-    row = studio.ends(poison, "failed")
+    row = studio.ended(poison, "failed")
     assert (studio.error_code(poison), row["deaths"], row["failures"]) == ("worker_died", 4, 0)
     assert studio.booked(poison) == [("debit", -1), ("refund", 1)]
     assert studio.noted(poison, "call") == 4
-    assert studio.ends(studio.order("quick"), "completed")["attempt"] == 1
+    assert studio.ended(studio.order("quick"), "completed")["attempt"] == 1
 
 
 def test_pictures_that_were_stored_before_the_crash_are_not_made_again(studio):
     task = studio.order("stored")
-    row = studio.ends(task, "completed")
+    row = studio.ended(task, "completed")
     assert (row["attempt"], row["deaths"]) == (2, 1)
     assert studio.noted(task, "call") == 1
     (stored,) = studio.all("SELECT key FROM result_file WHERE task_id = ?", task)
@@ -335,30 +282,31 @@ def test_two_sweeps_at_once_rescue_a_task_past_its_deadline_once(studio):
 
         def two_sweeps_have_rescued_it() -> bool:
             studio.first_attempt_has_lasted(task, 1000)  # above TIME_LIMIT_SECONDS and the grace
-            sweeps = [studio.darkroom("sweep") for _ in range(2)]
-            assert [sweep.wait(90) for sweep in sweeps] == [0, 0], [sweep.stdout.read() for sweep in sweeps]
-            return bool(studio.row(task)["failures"])
+            with ThreadPoolExecutor(2) as pool:
+                for sweep in [pool.submit(studio.darkroom, "sweep") for _ in range(2)]:
+                    assert sweep.result().returncode == 0, sweep.result().stderr
+            return bool(studio.task(task)["failures"])
 
         eventually("two sweeps at once have rescued it", two_sweeps_have_rescued_it)
-        assert (studio.row(task)["failures"], studio.row(task)["deaths"]) == (1, 0)
+        assert (studio.task(task)["failures"], studio.task(task)["deaths"]) == (1, 0)
         eventually("the late attempt is stopped", lambda: studio.noted(task, "cancelled") == 1)
-        eventually("it runs again", lambda: studio.row(task)["attempt"] == 2)
+        eventually("it runs again", lambda: studio.task(task)["attempt"] == 2)
         rescued = (
             "SELECT sum(value) FROM metric WHERE name = 'darkroom_rescues_total' AND labels LIKE '%deadline%'"
         )
         assert studio.all(rescued)[0][0] == 1
         assert studio.booked(task) == [("debit", -1)]
     finally:
-        studio.darkroom("cancel", task).wait(90)
+        studio.darkroom("cancel", task)
 
 
 def test_a_killed_up_is_followed_by_one_that_finishes_the_work(studio):
     task = studio.order("held")
     studio.at_work(task)
-    assert studio.house.collapse() < 8
-    studio.house.start()
+    assert studio.collapse() < 8
+    studio.start()
     studio.let_end(task)
-    row = studio.ends(task, "completed")
+    row = studio.ended(task, "completed")
     assert (row["attempt"], row["failures"]) == (2, 0)
     assert studio.booked(task) == [("debit", -1)]
 
@@ -369,19 +317,19 @@ def test_sigterm_to_one_worker_lets_its_task_finish_there(studio):
     os.kill(worker.pid, signal.SIGTERM)
     eventually("it drains", lambda: studio.worker_state(worker) == "draining")
     studio.let_end(task)
-    row = studio.ends(task, "completed")
+    row = studio.ended(task, "completed")
     assert (row["attempt"], row["lease"], row["deaths"]) == (1, 1, 0)
     eventually("the drained worker has ended", lambda: not worker.is_running())
 
 
 def test_code_that_blocks_the_event_loop_costs_its_process_and_the_task_runs_elsewhere(studio):
     task = studio.order("blocking")
-    eventually("it is claimed", lambda: studio.row(task)["lease"] == 1)
-    (blocked,) = studio.all("SELECT pid FROM worker WHERE id = ?", studio.row(task)["worker_id"])
-    eventually("the blocked process is ended", lambda: not psutil.pid_exists(blocked["pid"]))
-    row = studio.ends(task, "completed")
+    eventually("it is claimed", lambda: studio.task(task)["lease"] == 1)
+    blocked = studio.worker_of(task)
+    eventually("the blocked process is ended", lambda: not blocked.is_running())
+    row = studio.ended(task, "completed")
     assert (row["attempt"], row["deaths"], row["failures"]) == (2, 1, 0)
-    eventually("everybody is back", studio.is_whole)
+    eventually("everybody is back", studio.all_ready)
 
 
 def test_a_dead_worker_that_is_still_a_zombie_is_known_to_be_dead():

@@ -20,9 +20,8 @@ from config.settings import S3, Settings
 from supervisor.cli.doctor.doctor import examine
 from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
-from tests.support.houses.whole_house import House, needs_darkroom
 from tests.support.providers.made_files_provider import MP4
-from tests.support.repository import ROOT
+from tests.support.running_system import running_system
 from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.waiting import eventually
 
@@ -155,14 +154,14 @@ async def test_web_starts_and_serves_without_its_store(tmp_path: Path, http: aio
             assert answer.status == 503
 
 
-def environ(s3: S3Server, gate: str = "/") -> dict[str, str]:
+def options(s3: S3Server, gate: str = "/") -> dict[str, str]:
     return {
-        "DARKROOM_STORAGE_URL": "s3://pictures/house",
-        "DARKROOM_S3__ENDPOINT_URL": s3.address,
-        "DARKROOM_S3__ACCESS_KEY_ID": ACCESS_KEY,
-        "DARKROOM_S3__SECRET_ACCESS_KEY": SECRET_KEY,
-        "DARKROOM_TASKS__photography__PROVIDER": "instant",
-        "DARKROOM_PROVIDERS__instant": json.dumps(
+        "STORAGE_URL": "s3://pictures/house",
+        "S3__ENDPOINT_URL": s3.address,
+        "S3__ACCESS_KEY_ID": ACCESS_KEY,
+        "S3__SECRET_ACCESS_KEY": SECRET_KEY,
+        "TASKS__photography__PROVIDER": "instant",
+        "PROVIDERS__instant": json.dumps(
             {
                 "kind": "python",
                 "options": {
@@ -171,7 +170,6 @@ def environ(s3: S3Server, gate: str = "/") -> dict[str, str]:
                 },
             }
         ),
-        "PYTHONPATH": str(ROOT),
     }
 
 
@@ -229,16 +227,12 @@ async def test_a_full_store_is_reported_to_operators(
         assert not finding.well and "is full (XMinioStorageFull)" in finding.sentence
 
 
-@needs_darkroom
 def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again(tmp_path: Path) -> None:
     s3 = S3Server()
     s3.make_bucket("pictures")
     gate = tmp_path / "gate"
-    house = House(tmp_path, **environ(s3, str(gate)))
-    try:
-        image = house.post("/v1/images", picture_bytes(), "image/jpeg")["id"]
-        order = {"type": "photography", "params": {"images": [image]}}
-        task_id = str(house.post("/v1/tasks", json.dumps(order).encode())["task_id"])
+    with running_system(log=tmp_path / "log", **options(s3, str(gate))) as house:
+        task_id = house.order("photography")
         eventually(
             "the service is at work", lambda: house.one("SELECT 1 FROM task_queue WHERE stage = 'making'")
         )
@@ -255,19 +249,16 @@ def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again
         assert house.one("SELECT attempt, failures FROM task_queue") == (1, 0)
         (key,) = s3.keys("pictures")
         assert key.startswith(f"house/results/{task_id}/")
-        with urllib.request.urlopen(f"{house.address}/v1/tasks/{task_id}") as answer:
-            url = json.load(answer)["result"]["images"][0]["url"]
-        with urllib.request.urlopen(house.address + url) as answer:
+        url = house.ask(f"/v1/tasks/{task_id}")["result"]["images"][0]["url"]
+        with urllib.request.urlopen(house.url + url) as answer:
             assert answer.read()[:2] == b"\xff\xd8"
         assert SECRET_KEY not in house.said()
-    finally:
-        house.end()
-        s3.stop()
-        print(house.said())  # pytest shows it where the test fails
+    s3.stop()
 
 
 def test_settings_of_the_store_are_read_from_the_environment(s3: S3Server) -> None:
     from config.settings import load_settings
 
-    settings: Settings = load_settings({"DARKROOM_CONFIG": "", **environ(s3)})
+    given = {f"DARKROOM_{name}": value for name, value in options(s3).items()}
+    settings: Settings = load_settings({"DARKROOM_CONFIG": "", **given})
     assert settings.s3 == s3.options(region="") and SECRET_KEY not in repr(settings)

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import urllib.error
@@ -19,13 +18,10 @@ import pytest
 
 from supervisor.core.errors import SettingFault
 from supervisor.core.ids import new_ulid
-from supervisor.security.tokens import make_user_token
 from supervisor.telemetry.opentelemetry_spans import SeldomWarnings
 from supervisor.telemetry.tracing import collector
-from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
-from tests.support.fakes.remote_service import Plan, RemoteService
-from tests.support.houses.ai_shop import Shop, http_type
-from tests.support.houses.remote_shop import remote_type
+from tests.support.fakes.fake_ai_service import FakeAiService, Reply, http_type, picture_reply
+from tests.support.fakes.remote_service import Plan, RemoteService, remote_type
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.trace_receiver import Sent, TraceReceiver
 from tests.support.servers.webhook_receiver import WebhookReceiver
@@ -62,7 +58,7 @@ class TracedHouse:
         collected: TraceReceiver,
         log: Path,
     ) -> None:
-        self.shop, self.system, self.remote = Shop(system, service), system, remote
+        self.service, self.system, self.remote = service, system, remote
         self.collected, self.log = collected, log
         self.image = system.upload_sample(USER)
 
@@ -70,17 +66,14 @@ class TracedHouse:
         self, type_: str = "made", *, traceparent: str = "", prompt: str = PROMPT, webhook: str = ""
     ) -> str:
         """A task of USER; its id."""
-        secret = (self.system.data_dir / "secret").read_text().strip()
-        headers = {
-            "Content-Type": "application/json",
-            "Authorization": f"Bearer {make_user_token(secret, USER, ttl_seconds=60)}",
-        }
-        headers |= {"traceparent": traceparent} if traceparent else {}
-        body = {"type": type_, "params": {"images": [self.image], "prompt": prompt}}
-        body |= {"webhook": webhook} if webhook else {}
-        request = urllib.request.Request(f"{self.system.url}/v1/tasks", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(json.load(answer)["task_id"])
+        return self.system.order(
+            type_,
+            user=USER,
+            more={"webhook": webhook} if webhook else {},
+            headers={"traceparent": traceparent} if traceparent else {},
+            images=[self.image],
+            prompt=prompt,
+        )
 
     def trace_of(self, task_id: str, names: set[str]) -> dict[str, Sent]:
         """{name: span} of the task's trace, once a span of each of these names has arrived."""
@@ -143,7 +136,7 @@ def test_one_post_gives_one_connected_trace_that_continues_the_callers(
     assert {spans[name].parent for name in ("provider request", "store", "record")} == {attempt.span_id}
     assert submit.part == "web" and attempt.part == "worker"
     assert not [span.name for span in spans.values() if span.error]
-    worker = house.shop.all(
+    worker = house.system.all(
         "SELECT worker_id FROM task_event WHERE task_id = ? AND event = 'claimed'", task_id
     )
     assert attempt.attributes == {
@@ -163,7 +156,7 @@ def test_neither_the_service_nor_the_receiver_gets_the_trace(
 ) -> None:
     task_id = house.order(traceparent=f"00-{new_trace()}-{CALLER}-01", webhook=receiver.hook)
     house.trace_of(task_id, OF_A_TASK)
-    (asked,) = [each for each in house.shop.service.asked if each.headers["X-Task"] == task_id]
+    (asked,) = [each for each in house.service.asked if each.headers["X-Task"] == task_id]
     names = {name.lower() for name in asked.headers} | set(receiver.heard[0].headers)
     assert not names & {"traceparent", "tracestate", "baggage"}
 
@@ -171,14 +164,14 @@ def test_neither_the_service_nor_the_receiver_gets_the_trace(
 def test_a_service_gets_the_trace_where_its_settings_say_so(house: TracedHouse) -> None:
     task_id = house.order("told", traceparent=f"00-{new_trace()}-{CALLER}-01")
     request = house.trace_of(task_id, {"provider request", "record"})["provider request"]
-    (asked,) = [each for each in house.shop.service.asked if each.headers["X-Task"] == task_id]
+    (asked,) = [each for each in house.service.asked if each.headers["X-Task"] == task_id]
     assert asked.headers["traceparent"] == f"00-{request.trace_id}-{request.span_id}-01"
 
 
 def test_a_task_that_fails_marks_its_spans_with_the_error_code(house: TracedHouse) -> None:
     task_id = house.order(**REFUSED)
     spans = house.trace_of(task_id, {"submit", "wait", "attempt", "provider request", "record"})
-    code = house.shop.error_code(task_id)
+    code = house.system.error_code(task_id)
     assert code and {spans["attempt"].error, spans["provider request"].error} == {code}
     assert spans["attempt"].attributes["error.type"] == code
     assert spans["attempt"].attributes["darkroom.outcome"] == "failed"
@@ -202,7 +195,7 @@ def test_a_remote_job_that_fails_marks_its_span(house: TracedHouse) -> None:
     house.remote.plan = lambda order: Plan(error="ContentRejected")
     task_id = house.order("paint")
     job = house.trace_of(task_id, {"remote job"})["remote job"]
-    assert house.shop.ends(task_id) == "failed" and job.error == house.shop.error_code(task_id)
+    assert house.system.ends(task_id) == "failed" and job.error == house.system.error_code(task_id)
 
 
 def test_a_request_that_is_refused_marks_its_span(house: TracedHouse) -> None:
@@ -220,23 +213,24 @@ def test_a_request_that_is_refused_marks_its_span(house: TracedHouse) -> None:
 def test_a_task_by_sql_begins_its_own_trace_at_its_first_claim(house: TracedHouse) -> None:
     task_id = new_ulid()
     params = json.dumps({"images": [house.image], "prompt": PROMPT})
-    with contextlib.closing(sqlite3.connect(house.shop.database, timeout=15)) as database, database:
-        database.execute(
-            "INSERT INTO task_queue (id, user_openid, type, params) VALUES (?, ?, 'made', ?)",
-            (task_id, USER, params),
-        )
+    house.system.sql(
+        "INSERT INTO task_queue (id, user_openid, type, params) VALUES (?, ?, 'made', ?)",
+        task_id,
+        USER,
+        params,
+    )
     spans = house.trace_of(task_id, OF_A_TASK - {"submit", "webhook"})
     assert spans["wait"].parent == ""
     assert spans["attempt"].parent == spans["wait"].span_id
     assert spans["wait"].started <= spans["wait"].ended <= spans["attempt"].ended
-    params_stored = house.shop.task(task_id)["params"]
+    params_stored = house.system.task(task_id)["params"]
     assert spans["wait"].trace_id not in params_stored and json.loads(params_stored) == json.loads(params)
 
 
 def test_a_trace_that_the_caller_does_not_sample_is_not_sent(house: TracedHouse) -> None:
     unsampled = new_trace()
     silent = house.order(traceparent=f"00-{unsampled}-{CALLER}-00")
-    assert house.shop.ends(silent) == "completed"
+    assert house.system.ends(silent) == "completed"
     house.trace_of(house.order(), {"record"})
     assert house.collected.of_trace(unsampled) == [] == house.collected.of_task(silent)
 
@@ -244,7 +238,7 @@ def test_a_trace_that_the_caller_does_not_sample_is_not_sent(house: TracedHouse)
 def test_the_lines_of_a_task_name_its_trace(house: TracedHouse) -> None:
     trace = new_trace()
     task_id = house.order(traceparent=f"00-{trace}-{CALLER}-01")
-    assert house.shop.ends(task_id) == "completed"
+    assert house.system.ends(task_id) == "completed"
 
     def said() -> set[str]:
         lines = [json.loads(line) for line in house.log.read_text().splitlines() if task_id in line]
@@ -281,8 +275,7 @@ def test_a_collector_that_hangs_delays_neither_a_task_nor_the_end(tmp_path: Path
                 where, tmp_path / "log", **http_type(service, "made", ALLOW_PRIVATE_ADDRESSES="true")
             ) as system,
         ):
-            shop = Shop(system, service)
-            assert {shop.ends(shop.order("made")) for _ in range(5)} == {"completed"}
+            assert {system.ends(system.order("made")) for _ in range(5)} == {"completed"}
     said = (tmp_path / "log").read_text()
     assert "Traceback" not in said and "is killed" not in said  # unsent spans are given up in time
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fakes.fake_ai_service import FakeAiService
 from tests.support.fakes.fal_service import Fal
-from tests.support.houses.ai_shop import Shop
-from tests.support.running_system import running_system
+from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.cog_server import CogServer
 
 KEY = "id-tell:nobody-654"
@@ -26,10 +24,10 @@ def provider(name: str, **settings: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     folder = tmp_path_factory.mktemp("services")
     cog_options = {"dialect": "cog", "input": {"image": "${input.0.data_uri}", "seconds": 0.3}}
-    with CogServer(folder / "cog") as cog, Fal() as fal, FakeAiService() as unused:
+    with CogServer(folder / "cog") as cog, Fal() as fal:
         settings = {"LOG_LEVEL": "debug", "CREDITS__ENABLED": "true"}
         for name, mode in (("held", "sync"), ("called", "callback")):
             settings |= provider(
@@ -42,11 +40,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             )
         settings |= provider("asked", PRESET="fal", URL=fal.url, SECRETS__KEY=KEY, POLL__INTERVAL="[0.5, 1]")
         with running_system(log=folder / "log", **settings) as system:
-            yield Shop(system, unused)
+            yield system
 
 
 @pytest.mark.parametrize("type_", ["held", "called", "asked"])
-def test_an_order_ends_with_its_picture_and_one_bill(shop: Shop, type_: str) -> None:
+def test_an_order_ends_with_its_picture_and_one_bill(shop: RunningSystem, type_: str) -> None:
     task = shop.order(type_)
     assert shop.ends(task, 60) == "completed", shop.task(task)["error"]
     (image,) = json.loads(shop.all("SELECT images FROM works WHERE task_id = ?", task)[0]["images"])
@@ -55,12 +53,14 @@ def test_an_order_ends_with_its_picture_and_one_bill(shop: Shop, type_: str) -> 
     assert shop.booked(task) == [("debit", -1)]
 
 
-def test_the_key_is_nowhere_but_in_the_requests(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_key_is_nowhere_but_in_the_requests(
+    shop: RunningSystem, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     task = shop.order("asked")
     assert shop.ends(task, 60) == "completed"
     log = next(tmp_path_factory.getbasetemp().glob("services*/log"))
     assert b"attempt_started" in log.read_bytes()  # it is the log, and a chatty one
-    everything = [log, *(path for path in shop.system.data_dir.rglob("*") if path.is_file())]
+    everything = [log, *(path for path in shop.data_dir.rglob("*") if path.is_file())]
     assert not [path for path in everything if KEY.encode() in path.read_bytes()]
     with contextlib.closing(sqlite3.connect(shop.database)) as connection:
         assert KEY not in "\n".join(connection.iterdump())

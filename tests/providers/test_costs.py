@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any
 import pytest
 
 from actors.providers.base import Accepted, Done, Report, Running
-from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
+from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, http_type, picture_reply
 from tests.support.fakes.gradio_app import GradioApp
 from tests.support.fakes.openai_service import OpenAi
 from tests.support.fakes.replicate_service import Replicate
-from tests.support.houses.ai_shop import Shop, http_type
 from tests.support.providers.adapters import Adapters, error_of, images_of
 from tests.support.providers.provider_settings import openai_settings, replicate_settings
-from tests.support.running_system import running_system
+from tests.support.running_system import RunningSystem, running_system
 
 USD = {"cost_unit": "USD", "allow_private_addresses": True}
 pytestmark = pytest.mark.timeout(300)
@@ -132,7 +130,7 @@ async def test_a_class_of_ones_own_says_it(adapters: Adapters) -> None:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     def reply(asked: Asked) -> Reply:
         if asked.path == "/jobs":
             return Reply(document={"id": "j-1"})
@@ -149,24 +147,20 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         settings |= http_type(service, "asked", **price, **polled)
         settings |= http_type(service, "refused", **price, SUBMIT__URL=f"{service.url}/refuse")
         with running_system(log=tmp_path_factory.mktemp("costs") / "log", **settings) as system:
-            yield Shop(system, service)
+            yield system
 
 
-def _run(shop: Shop, *words: str) -> subprocess.CompletedProcess[str]:
-    darkroom = Path(sys.executable).with_name("darkroom")
-    environ, folder = shop.system.environ, shop.system.data_dir
-    return subprocess.run(
-        [darkroom, *words], env=environ, cwd=folder, capture_output=True, text=True, timeout=90, check=False
-    )
+def _run(shop: RunningSystem, *words: str) -> subprocess.CompletedProcess[str]:
+    return shop.darkroom(*words, cwd=shop.data_dir, timeout=90)
 
 
-def _darkroom(shop: Shop, *words: str) -> str:
+def _darkroom(shop: RunningSystem, *words: str) -> str:
     told = _run(shop, *words)
     assert told.returncode == 0, told.stderr
     return told.stdout
 
 
-def test_costs_are_shown_beside_credits_taken(shop: Shop) -> None:
+def test_costs_are_shown_beside_credits_taken(shop: RunningSystem) -> None:
     ended = {type_: shop.order(type_) for type_ in ("held", "held", "asked", "refused")}
     tasks = [*ended.values(), *(row["id"] for row in shop.all("SELECT id FROM task_queue"))]
     states = {task: shop.ends(task) for task in dict.fromkeys(tasks)}
@@ -185,22 +179,22 @@ def test_costs_are_shown_beside_credits_taken(shop: Shop) -> None:
     assert "attempt 1, lease 1: held took 0.1 USD" in _darkroom(shop, "show", ended["held"])
 
 
-def test_operators_and_prometheus_see_costs_and_users_do_not(shop: Shop) -> None:
+def test_operators_and_prometheus_see_costs_and_users_do_not(shop: RunningSystem) -> None:
     task = shop.order("held")
     assert shop.ends(task) == "completed"
-    with urllib.request.urlopen(f"{shop.system.url}/v1/ops/tasks/{task}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{shop.url}/v1/ops/tasks/{task}", timeout=30) as answer:
         [cost] = json.load(answer)["costs"]
     assert (cost["provider"], cost["cost"], cost["unit"], cost["attempt"]) == ("held", "0.1", "USD", 1)
-    with urllib.request.urlopen(f"{shop.system.url}/v1/tasks/{task}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{shop.url}/v1/tasks/{task}", timeout=30) as answer:
         assert "cost" not in json.load(answer)
-    with urllib.request.urlopen(f"{shop.system.url}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"{shop.url}/metrics", timeout=30) as answer:
         metrics = answer.read().decode()
     held = shop.all("SELECT count(*) AS n FROM provider_cost WHERE provider = 'held'")[0]["n"]
     shown = re.search(r'darkroom_ai_cost_total{provider="held",unit="USD"} (\S+)', metrics)
     assert shown is not None and float(shown[1]) == pytest.approx(held / 10)
 
 
-def test_a_day_that_is_none_is_said(shop: Shop) -> None:
+def test_a_day_that_is_none_is_said(shop: RunningSystem) -> None:
     for edge in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
         told = _run(shop, "costs", "--since", edge)
         assert told.returncode == 2 and "Traceback" not in told.stderr and edge in told.stderr

@@ -8,22 +8,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
-from tests.support.houses.ai_shop import SECRET, Shop, http_type
-from tests.support.running_system import running_system
+from tests.support.fakes.fake_ai_service import SECRET, Asked, FakeAiService, Reply, http_type, picture_reply
+from tests.support.running_system import RunningSystem, running_system
 from tests.support.waiting import eventually
 
 AI_TIMEOUT_SECONDS = {"careful": 600, "easy": 600, "hasty_careful": 3, "hasty_easy": 3}
@@ -54,13 +47,16 @@ def settings_for(service: FakeAiService) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def opened(**more: str) -> Iterator[Shop]:
-    with FakeAiService() as service, running_system(**(settings_for(service) | more)) as system:
-        yield Shop(system, service)
+def opened(**more: str) -> Iterator[RunningSystem]:
+    with (
+        FakeAiService() as service,
+        running_system(service=service, **(settings_for(service) | more)) as shop,
+    ):
+        yield shop
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Shop]:
+def shared() -> Iterator[RunningSystem]:
     with opened() as shop:
         yield shop
 
@@ -79,7 +75,7 @@ def no_first_answer() -> Callable[[Asked], Reply]:
 
 
 @pytest.fixture
-def shop(shared: Shop) -> Shop:
+def shop(shared: RunningSystem) -> RunningSystem:
     shared.service.reply = no_first_answer()
     return shared
 
@@ -90,7 +86,7 @@ def test_a_worker_killed_in_mid_call_is_an_unknown_outcome_where_a_second_bill_i
     assert shop.ends(task) == "failed"
     assert shop.error_code(task) == "unknown_outcome"
     assert shop.booked(task) == [("debit", -1), ("refund", 1)]
-    assert shop.asked(task) == 1
+    assert shop.service.asked_for(task) == 1
     assert shop.evidence(task) == ["unknown"]
     assert shop.task(task)["attempt"] == 1
 
@@ -100,7 +96,7 @@ def test_a_worker_killed_in_mid_call_runs_it_again_where_a_second_bill_is_allowe
     shop.in_mid_call(task).kill()
     assert shop.ends(task) == "completed"
     assert shop.booked(task) == [("debit", -1)]
-    assert shop.asked(task) == 2
+    assert shop.service.asked_for(task) == 2
     assert shop.evidence(task) == ["unknown", "done"]
     row = shop.task(task)
     assert (row["attempt"], row["deaths"], row["failures"]) == (2, 1, 0)
@@ -110,10 +106,10 @@ def test_an_answer_that_comes_in_time_is_one_request_and_one_debit(shop):
     shop.service.reply = lambda asked: picture_reply()
     task = shop.order("careful")
     assert shop.ends(task) == "completed"
-    assert (shop.asked(task), shop.evidence(task)) == (1, ["done"])
+    assert (shop.service.asked_for(task), shop.evidence(task)) == (1, ["done"])
     assert shop.booked(task) == [("debit", -1)]
     (image,) = json.loads(shop.task(task)["images"])
-    assert (shop.system.data_dir / "files" / image["key"]).stat().st_size > 100
+    assert (shop.data_dir / "files" / image["key"]).stat().st_size > 100
 
 
 @pytest.mark.parametrize(
@@ -122,7 +118,7 @@ def test_an_answer_that_comes_in_time_is_one_request_and_one_debit(shop):
 def test_no_answer_within_the_ai_time_out_follows_the_same_rule(shop, type_, requests, code):
     task = shop.order(type_)
     shop.ends(task)
-    assert (shop.asked(task), shop.error_code(task)) == (requests, code)
+    assert (shop.service.asked_for(task), shop.error_code(task)) == (requests, code)
     assert shop.evidence(task) == ["unknown", "done"][:requests]
 
 
@@ -130,7 +126,7 @@ def test_a_service_that_makes_one_picture_at_a_time_is_asked_for_each(shop):
     shop.service.reply = lambda asked: picture_reply()
     task = shop.order("careful", count=3)
     assert shop.ends(task) == "completed"
-    assert (shop.asked(task), shop.evidence(task)) == (3, ["done"] * 3)
+    assert (shop.service.asked_for(task), shop.evidence(task)) == (3, ["done"] * 3)
     rows = shop.all("SELECT reference FROM remote_job WHERE task_id = ? ORDER BY id", task)
     assert [row["reference"] for row in rows] == [f"{task}.1.1.0.{part}" for part in range(3)]
     assert len(json.loads(shop.task(task)["images"])) == 3
@@ -141,8 +137,7 @@ def test_a_cancel_in_mid_call_breaks_the_request_off(shop):
     before = shop.service.broken_off
     task = shop.order("careful")
     shop.in_mid_call(task)
-    request = urllib.request.Request(f"{shop.system.url}/v1/tasks/{task}/cancel", b"", method="POST")
-    urllib.request.urlopen(request, timeout=60).close()
+    shop.cancel(task)
     eventually("the service is left alone", lambda: shop.service.broken_off == before + 1)
     eventually("it is written down", lambda: shop.evidence(task) == ["unknown"])
     assert shop.booked(task) == [("debit", -1), ("refund", 1)]
@@ -155,7 +150,7 @@ def test_the_services_key_is_in_no_row(shop):
     assert any(asked.headers["Authorization"] == f"Bearer {SECRET}" for asked in shop.service.asked)
     with contextlib.closing(sqlite3.connect(shop.database)) as connection:
         assert SECRET not in "\n".join(connection.iterdump())
-    files = [path for path in shop.system.data_dir.rglob("*") if path.is_file()]
+    files = [path for path in shop.data_dir.rglob("*") if path.is_file()]
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
@@ -163,7 +158,7 @@ def test_the_services_key_is_in_no_row(shop):
 class Drained:
     """The calls in progress when the system was asked to drain, by subject."""
 
-    shop: Shop
+    shop: RunningSystem
     careful: str
     of_two: str
     unanswered: str
@@ -182,7 +177,7 @@ def drained() -> Iterator[Drained]:
         careful, of_two, easy = shop.order("careful"), shop.order("careful", count=2), shop.order("easy")
         for task in (careful, of_two, easy):
             shop.in_mid_call(task)
-        up = psutil.Process(shop.system.pid)
+        up = psutil.Process(shop.pid)
         up.terminate()
         eventually(
             "those that may be paid twice are given back", lambda: shop.task(easy)["status"] == "pending"
@@ -196,17 +191,17 @@ def drained() -> Iterator[Drained]:
 def test_a_drain_lets_an_answer_come_that_must_not_be_paid_twice_and_gives_the_others_back(drained):
     shop = drained.shop
     assert shop.task(drained.careful)["status"] == "completed"
-    assert (shop.asked(drained.careful), shop.evidence(drained.careful)) == (1, ["done"])
+    assert (shop.service.asked_for(drained.careful), shop.evidence(drained.careful)) == (1, ["done"])
     row = shop.task(drained.easy)
     assert (row["status"], row["failures"], row["deaths"]) == ("pending", 0, 0)
-    assert (shop.asked(drained.easy), shop.evidence(drained.easy)) == (1, ["unknown"])
+    assert (shop.service.asked_for(drained.easy), shop.evidence(drained.easy)) == (1, ["unknown"])
 
 
 def test_a_drain_begins_no_further_request_of_an_attempt(drained):
     shop, task = drained.shop, drained.of_two
     row = shop.task(task)
     assert (row["status"], row["failures"], row["deaths"]) == ("pending", 0, 0)
-    assert (shop.asked(task), shop.evidence(task)) == (1, ["done"])
+    assert (shop.service.asked_for(task), shop.evidence(task)) == (1, ["done"])
     assert len(shop.all("SELECT n FROM result_file WHERE task_id = ?", task)) == 1
 
 
@@ -214,7 +209,7 @@ def test_a_drain_waits_no_longer_than_the_ai_time_out(drained):
     shop, task = drained.shop, drained.unanswered
     assert (shop.task(task)["status"], shop.error_code(task)) == ("failed", "ai_timeout")
     assert shop.booked(task) == [("debit", -1), ("refund", 1)]
-    assert (shop.asked(task), shop.evidence(task)) == (1, ["unknown"])
+    assert (shop.service.asked_for(task), shop.evidence(task)) == (1, ["unknown"])
 
 
 def test_a_system_killed_during_a_call_follows_the_rule_at_its_next_start():
@@ -222,14 +217,9 @@ def test_a_system_killed_during_a_call_follows_the_rule_at_its_next_start():
         shop.service.reply = no_first_answer()
         careful, easy = shop.order("careful"), shop.order("easy")
         shop.in_mid_call(careful), shop.in_mid_call(easy)
-        os.kill(shop.system.pid, signal.SIGKILL)
+        shop.kill()
         eventually("the workers are gone", lambda: shop.service.broken_off == 2)
-        darkroom = Path(sys.executable).with_name("darkroom")
-        again = subprocess.Popen([darkroom, "up"], env=shop.system.environ, cwd=shop.system.data_dir)
-        try:
-            assert (shop.ends(careful), shop.error_code(careful)) == ("failed", "unknown_outcome")
-            assert shop.ends(easy) == "completed"
-            assert (shop.asked(careful), shop.asked(easy)) == (1, 2)
-        finally:
-            again.terminate()
-            again.wait(90)
+        shop.start()
+        assert (shop.ends(careful), shop.error_code(careful)) == ("failed", "unknown_outcome")
+        assert shop.ends(easy) == "completed"
+        assert (shop.service.asked_for(careful), shop.service.asked_for(easy)) == (1, 2)

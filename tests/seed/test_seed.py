@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.fakes.fake_ai_service import FakeAiService, picture_reply
-from tests.support.houses.ai_shop import Shop, http_type
-from tests.support.running_system import running_system
+from tests.support.fakes.fake_ai_service import FakeAiService, http_type, picture_reply
+from tests.support.running_system import RunningSystem, running_system
 from tests.support.waiting import eventually
 
 SUBMISSIONS = 400
@@ -31,20 +30,20 @@ SHOWN_WITHIN_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def shop(answer_seconds: float, **settings: str) -> Iterator[Shop]:
+def shop(answer_seconds: float, **settings: str) -> Iterator[RunningSystem]:
     """A system with a type `portrait` made by a synchronous AI service that takes the given time."""
     with FakeAiService(lambda asked: picture_reply(after_seconds=answer_seconds)) as service:
         given = http_type(service, "portrait") | settings
-        with running_system(**given) as system:
-            yield Shop(system, service)
+        with running_system(service=service, **given) as system:
+            yield system
 
 
 class Feed:
     """What a user's event stream has said, and when it came."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: RunningSystem) -> None:
         self.seen: list[tuple[float, dict]] = []
-        answer = urllib.request.urlopen(f"{shop.system.url}/v1/works/feed", timeout=180)
+        answer = urllib.request.urlopen(f"{shop.url}/v1/works/feed", timeout=180)
         threading.Thread(target=self._read, args=(answer,), daemon=True).start()
 
     def _read(self, answer: http.client.HTTPResponse) -> None:
@@ -69,9 +68,9 @@ def test_submit_answers_p99_within_50_ms_while_20_tasks_run():
     with shop(60, TASKS__portrait__MAX_RUNNING="20") as here:
         running = [here.order("portrait") for _ in range(20)]
         eventually("20 tasks run", lambda: len(here.service.asked) == 20, 30)
-        parts = urlsplit(here.system.url)
+        parts = urlsplit(here.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
-        body = json.dumps({"type": "portrait", "params": {"images": [here.image]}})
+        body = json.dumps({"type": "portrait", "params": {"images": [here.upload_sample()]}})
         took = []
         for _ in range(SUBMISSIONS):
             began = time.perf_counter()
@@ -98,7 +97,11 @@ def test_a_synchronous_ai_service_that_takes_120_s_completes():
         seconds = time.monotonic() - began
         print(f"\ncompleted after {seconds:.1f} s")
         assert seconds >= AI_SECONDS
-        assert (here.asked(task), here.evidence(task), here.task(task)["attempt"]) == (1, ["done"], 1)
+        assert (here.service.asked_for(task), here.evidence(task), here.task(task)["attempt"]) == (
+            1,
+            ["done"],
+            1,
+        )
 
 
 def test_the_feed_shows_each_status_as_it_comes():
@@ -108,8 +111,7 @@ def test_the_feed_shows_each_status_as_it_comes():
         here.ends(made)
         dropped = here.order("portrait")
         eventually("it runs", lambda: here.task(dropped)["status"] == "processing")
-        cancel = urllib.request.Request(f"{here.system.url}/v1/tasks/{dropped}/cancel", b"", method="POST")
-        urllib.request.urlopen(cancel, timeout=10).close()
+        here.cancel(dropped)
         here.service.reply = lambda asked: picture_reply(status=422)
         failed = here.order("portrait")
         here.ends(failed)

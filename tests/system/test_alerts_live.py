@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import signal
@@ -100,16 +99,10 @@ class Trouble:
 
     def submit(self, type_: str, count: int = 1, **more: str) -> list[str]:
         """Task ids.  more: further members of the order."""
-        body = json.dumps({"type": type_, "params": {"images": [self.image]}, **more}).encode()
-        return [str(self._post("/v1/tasks", body)["task_id"]) for _ in range(count)]
+        return [self.system.order(type_, images=[self.image], more=more) for _ in range(count)]
 
     def cancel(self, task_id: str) -> None:
-        self._post(f"/v1/tasks/{task_id}/cancel", b"")
-
-    def _post(self, path: str, body: bytes) -> dict[str, Any]:
-        request = urllib.request.Request(self.system.url + path, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return dict(json.load(answer))
+        self.system.cancel(task_id)
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         return self.system.sql(statement)

@@ -5,11 +5,10 @@ Headless Chromium and its driver come from the system's packages; `make test-sys
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import signal
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,8 @@ import psutil
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import PACED, SAMPLES, House
 from tests.support.npm_packages import NPM
+from tests.support.running_system import PACED, SAMPLES, RunningSystem, running_system
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -32,24 +31,23 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def houses() -> Iterator[Callable[[dict[str, str]], House]]:
+def houses() -> Iterator[Callable[[dict[str, str]], RunningSystem]]:
     """A running house for these settings: the tests share it, each as a user of its own."""
-    running: dict[str, House] = {}
+    running: dict[str, RunningSystem] = {}
+    ends = contextlib.ExitStack()
 
-    def house_with(settings: dict[str, str]) -> House:
+    def house_with(settings: dict[str, str]) -> RunningSystem:
         name = repr(settings)
         if name not in running:
-            running[name] = House(Path(tempfile.mkdtemp(prefix="dk-console-")), **settings)
+            running[name] = ends.enter_context(running_system(lifted=False, **settings))
         return running[name]
 
-    yield house_with
-    for house in running.values():
-        house.end()
-        shutil.rmtree(house.folder, ignore_errors=True)
+    with ends:
+        yield house_with
 
 
 @pytest.fixture
-def house(houses: Callable[[dict[str, str]], House], request: pytest.FixtureRequest) -> House:
+def house(houses: Callable[[dict[str, str]], RunningSystem], request: pytest.FixtureRequest) -> RunningSystem:
     return houses(getattr(request, "param", PACED))
 
 
@@ -96,15 +94,15 @@ class Page(Browser):
 
 
 @pytest.fixture
-def open_page(house: House, user: str) -> Iterator[Callable[..., Page]]:
+def open_page(house: RunningSystem, user: str) -> Iterator[Callable[..., Page]]:
     """Opens the console in a new browser, signed in."""
     opened: list[Page] = []
 
     def open_(path: str = "/", *, user: str = user, **more: str) -> Page:
-        page = Page(house.address + "/docs", **more)
+        page = Page(house.url + "/docs", **more)
         opened.append(page)
         page.sign_in(house.token(user) if user else "")
-        page.driver.get(house.address + path)
+        page.driver.get(house.url + path)
         return page
 
     yield open_
@@ -124,7 +122,7 @@ def user(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_photo_is_handed_in_progress_moves_by_itself_and_the_picture_appears(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     eventually("the stream is live", page.is_live)
@@ -150,16 +148,16 @@ def test_a_photo_is_handed_in_progress_moves_by_itself_and_the_picture_appears(
 
 
 def test_the_web_process_is_killed_in_mid_task_and_the_page_recovers(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.mark()
     page.order()
     eventually("it is at work", lambda: page.cards()[0][1] >= 15)
-    before, pid = page.cards()[0][1], house.web_pid()
+    before, pid = page.cards()[0][1], house.pids()["web"]
     os.kill(pid, signal.SIGKILL)
     eventually("the page knows", lambda: page.text("#link-text") == "Reconnecting", seconds=5)
-    eventually("another web process", lambda: house.web_pid() not in (0, pid))
+    eventually("another web process", lambda: house.pids()["web"] not in (0, pid))
     eventually("the page is live again", page.is_live)
     assert page.cards()[0][1] >= before, "progress never falls"
     eventually("the print is done", lambda: page.statuses() == ["completed"])
@@ -170,20 +168,20 @@ def test_the_web_process_is_killed_in_mid_task_and_the_page_recovers(
 
 
 def test_an_order_that_is_sent_while_the_web_process_dies_is_one_order(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.choose("person", "portrait.png")
     eventually("the stream is live", page.is_live)
-    psutil.Process(house.web_pid()).suspend()
+    psutil.Process(house.pids()["web"]).suspend()
     page.click("#submit")
-    os.kill(house.web_pid(), signal.SIGKILL)
+    os.kill(house.pids()["web"], signal.SIGKILL)
     eventually("the order arrived all the same", lambda: page.statuses(), seconds=60)
     eventually("the print is done", lambda: page.statuses() == ["completed"])
     assert house.one("SELECT count(*) FROM task_queue WHERE user_openid = ?", user) == (1,)
 
 
-def test_cancel_retry_and_delete(house: House, user: str, open_page: Callable[..., Page]) -> None:
+def test_cancel_retry_and_delete(house: RunningSystem, user: str, open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.mark()
     page.order()
@@ -203,7 +201,9 @@ def test_cancel_retry_and_delete(house: House, user: str, open_page: Callable[..
     assert page.was_not_reloaded()
 
 
-def test_the_network_goes_and_comes_back(house: House, user: str, open_page: Callable[..., Page]) -> None:
+def test_the_network_goes_and_comes_back(
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
+) -> None:
     page = open_page()
     page.mark()
     page.order()
@@ -221,9 +221,9 @@ def test_the_network_goes_and_comes_back(house: House, user: str, open_page: Cal
     assert page.was_not_reloaded()
 
 
-def open_streams(house: House) -> int:
+def open_streams(house: RunningSystem) -> int:
     """How many streams the web part has, as its metrics say."""
-    with urllib.request.urlopen(house.address + "/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(house.url + "/metrics", timeout=10) as answer:
         (line,) = [
             each for each in answer.read().decode().splitlines() if each.startswith("darkroom_feed_clients ")
         ]
@@ -231,16 +231,16 @@ def open_streams(house: House) -> int:
 
 
 def test_two_tabs_share_one_stream_and_the_second_takes_over_when_the_first_is_closed(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     eventually("the first is live", page.is_live)
     first = page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
     second = page.driver.current_window_handle
-    page.driver.get(house.address + "/docs")
+    page.driver.get(house.url + "/docs")
     page.sign_in(house.token(user))
-    page.driver.get(house.address)
+    page.driver.get(house.url)
     eventually("the second is live", page.is_live)
     assert open_streams(house) == 1, "two tabs, one stream"
     page.driver.switch_to.window(first)
@@ -258,7 +258,7 @@ def test_two_tabs_share_one_stream_and_the_second_takes_over_when_the_first_is_c
 
 
 def test_a_browser_that_prefers_chinese_is_answered_in_it_and_can_switch(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(languages="zh-CN,zh")
     eventually("the stream is live", lambda: page.text("#link-text") == "实时")
@@ -278,7 +278,7 @@ def test_a_browser_that_prefers_chinese_is_answered_in_it_and_can_switch(
 @pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_rule_of_axe_is_broken_in_any_state(
-    house: House, user: str, open_page: Callable[..., Page], theme: str
+    house: RunningSystem, user: str, open_page: Callable[..., Page], theme: str
 ) -> None:
     """Names, roles, labels, contrast: what a program can find of what shuts people out."""
     page = open_page()
@@ -296,7 +296,7 @@ def test_no_rule_of_axe_is_broken_in_any_state(
     assert page.broken_rules() == [], "the ledger"
 
 
-def test_two_windows_show_the_same(house: House, user: str, open_page: Callable[..., Page]) -> None:
+def test_two_windows_show_the_same(house: RunningSystem, user: str, open_page: Callable[..., Page]) -> None:
     first, second = open_page(), open_page()
     first.order()
     eventually("the other window shows it", lambda: second.cards())
@@ -304,7 +304,7 @@ def test_two_windows_show_the_same(house: House, user: str, open_page: Callable[
 
 
 def test_everything_can_be_done_with_the_keyboard(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -343,7 +343,7 @@ def test_everything_can_be_done_with_the_keyboard(
 
 
 def test_on_the_same_host_a_new_browser_is_pointed_to_the_link_that_lets_it_in(
-    house: House, open_page: Callable[..., Page]
+    house: RunningSystem, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(user="")
     eventually("it says so", lambda: page.text("#token-title") == "This browser is new here")
@@ -354,25 +354,25 @@ def test_on_the_same_host_a_new_browser_is_pointed_to_the_link_that_lets_it_in(
         assert page.broken_rules() == []
     photograph(page, "console-new-browser-desktop-light")
 
-    assert house.link.startswith(house.address + "/start?key=")
+    assert house.link.startswith(house.url + "/start?key=")
     page.driver.get(house.link)
     eventually("the stream is live", page.is_live)
-    assert page.js("return location.href") == house.address + "/", "the secret stands in no address"
+    assert page.js("return location.href") == house.url + "/", "the secret stands in no address"
     assert not page.js("return document.getElementById('token-dialog').open")
     assert page.js("return document.cookie") == "", "no script reads it"
-    page.driver.get(house.address + "/ops")
+    page.driver.get(house.url + "/ops")
     eventually("the operators' page is live", lambda: page.text("#link-text") == "Live")
 
     (cookie,) = page.driver.get_cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
     page.driver.delete_all_cookies()
-    page.driver.get(house.address + "/ops")
+    page.driver.get(house.url + "/ops")
     eventually("it says so here too", lambda: page.text("#token-title") == "This browser is new here")
 
 
-@pytest.mark.parametrize("house", [PACED | {"DARKROOM_DEMO_USER": "false"}], indirect=True)
+@pytest.mark.parametrize("house", [PACED | {"DEMO_USER": "false"}], indirect=True)
 def test_where_a_token_is_needed_the_page_asks_for_one(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     token = house.token("o-7")
     page = open_page(user="")
@@ -387,14 +387,14 @@ def test_where_a_token_is_needed_the_page_asks_for_one(
     page.order()
     eventually("the print is done", lambda: page.statuses() == ["completed"])
     assert page.js("return Object.keys(localStorage).length + document.cookie.length") == 0
-    assert page.js("return location.href") == house.address + "/", "the token stands in no address"
+    assert page.js("return location.href") == house.url + "/", "the token stands in no address"
     page.driver.refresh()
     eventually("still let in", lambda: page.statuses() == ["completed"])
 
 
 @pytest.mark.parametrize("house", [{}], indirect=True)
 def test_a_real_fitting_and_a_photo_without_a_person(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.click("input[value=fitting]")
@@ -410,7 +410,9 @@ def test_a_real_fitting_and_a_photo_without_a_person(
     assert "person" in page.text(".card[data-status=failed] .line").lower()
 
 
-def test_the_description_is_shown_as_a_page(house: House, user: str, open_page: Callable[..., Page]) -> None:
+def test_the_description_is_shown_as_a_page(
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
+) -> None:
     page = open_page("/docs")
     eventually(
         "it is written", lambda: page.js("return document.querySelectorAll('section.call').length") >= 19
@@ -425,7 +427,7 @@ def test_the_description_is_shown_as_a_page(house: House, user: str, open_page: 
 
 
 DECLARED = PACED | {
-    "DARKROOM_TASKS__poster": json.dumps(
+    "TASKS__poster": json.dumps(
         {
             "title": {"en": "Poster", "zh": "海报"},
             "provider": "paced",
@@ -456,7 +458,7 @@ DECLARED = PACED | {
 
 @pytest.mark.parametrize("house", [DECLARED], indirect=True)
 def test_a_declared_type_has_a_form_of_its_own(
-    house: House, user: str, open_page: Callable[..., Page]
+    house: RunningSystem, user: str, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     eventually(

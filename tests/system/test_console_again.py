@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import DARKROOM, PACED, SAMPLES, House
 from tests.support.npm_packages import NPM
+from tests.support.running_system import DARKROOM, PACED, SAMPLES, RunningSystem, running_system
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -35,9 +35,9 @@ pytestmark = [
 ]
 
 QUICK = PACED | {
-    "DARKROOM_PROVIDERS__paced__OPTIONS__step_seconds": "0.02",
-    "DARKROOM_TASKS__fitting__PROVIDER": "paced",
-    "DARKROOM_TASKS__poster": json.dumps(
+    "PROVIDERS__paced__OPTIONS__step_seconds": "0.02",
+    "TASKS__fitting__PROVIDER": "paced",
+    "TASKS__poster": json.dumps(
         {
             "title": {"en": "Poster", "zh": "海报"},
             "provider": "paced",
@@ -54,34 +54,29 @@ QUICK = PACED | {
             },
         }
     ),
-    "DARKROOM_TASKS__broken": json.dumps({"provider": "refusing", "inputs": {"images": [0, 1]}}),
-    "DARKROOM_PROVIDERS__refusing__KIND": "python",
-    "DARKROOM_PROVIDERS__refusing__OPTIONS__class": (
-        "tests.support.providers.refusing_provider:RefusingProvider"
-    ),
-    "DARKROOM_PROVIDERS__refusing__OPTIONS__says": "rejected",
+    "TASKS__broken": json.dumps({"provider": "refusing", "inputs": {"images": [0, 1]}}),
+    "PROVIDERS__refusing__KIND": "python",
+    "PROVIDERS__refusing__OPTIONS__class": ("tests.support.providers.refusing_provider:RefusingProvider"),
+    "PROVIDERS__refusing__OPTIONS__says": "rejected",
 }
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    folder = Path(tempfile.mkdtemp(prefix="dk-again-"))
-    house = House(folder, **QUICK)
-    yield house
-    house.end()
-    shutil.rmtree(folder, ignore_errors=True)
+def house() -> Iterator[RunningSystem]:
+    with running_system(lifted=False, **QUICK) as house:
+        yield house
 
 
 class User:
     """One user of the house, by HTTP."""
 
-    def __init__(self, house: House, name: str) -> None:
+    def __init__(self, house: RunningSystem, name: str) -> None:
         self.house, self.name, self.token = house, name, house.token(name)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         told = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **headers}
-        request = urllib.request.Request(self.house.address + path, data, told, method=method)
+        request = urllib.request.Request(self.house.url + path, data, told, method=method)
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
@@ -104,7 +99,7 @@ class User:
 
 
 @pytest.fixture
-def user(house: House, request: pytest.FixtureRequest) -> User:
+def user(house: RunningSystem, request: pytest.FixtureRequest) -> User:
     return User(house, f"o-{abs(hash(request.node.name))}")
 
 
@@ -140,14 +135,14 @@ class Page(Browser):
 
 
 @pytest.fixture
-def open_page(house: House, user: User) -> Iterator[Callable[..., Page]]:
+def open_page(house: RunningSystem, user: User) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
     def open_(**more: Any) -> Page:
-        page = Page(house.address + "/docs", **more)
+        page = Page(house.url + "/docs", **more)
         opened.append(page)
         page.js("sessionStorage.setItem('darkroom.token', arguments[0])", user.token)
-        page.driver.get(house.address + "/")
+        page.driver.get(house.url + "/")
         eventually("the stream is live", page.is_live)
         eventually(
             "the types are known", lambda: page.js("return document.querySelector('#types input') !== null")
@@ -178,7 +173,7 @@ def test_a_cards_order_fills_the_form_is_changed_and_handed_in(
     eventually("the form holds it", lambda: page.is_there("#submit"))
     assert page.js("return document.querySelector('input[name=type]:checked').value") == "poster"
     assert page.js("return document.querySelector('.preview').src").startswith(
-        user.house.address + "/files/uploads/"
+        user.house.url + "/files/uploads/"
     )
     page.set_value("[data-parameter=headline]", "A fair in May")
     page.click("#submit")
@@ -195,7 +190,7 @@ def test_an_upload_that_is_gone_is_asked_for_again(user: User, open_page: Callab
     user.ordered("photography", images=[user.photo()], sceneId="night")
     page = open_page()
     eventually("the card", page.cards)
-    with sqlite3.connect(user.house.folder / "darkroom.db", timeout=15) as database:
+    with sqlite3.connect(user.house.data_dir / "darkroom.db", timeout=15) as database:
         database.execute("UPDATE image SET expired_at = created_at WHERE user_openid = ?", (user.name,))
     page.click(".card [data-act=again]")
     eventually("it says so", lambda: "no longer kept" in page.text("#problem"))
@@ -221,7 +216,7 @@ def test_a_failed_card_says_which_credits_came_back_and_an_old_one_too(
     assert user.house.one(sums, first) == (3,), "as the ledger says"
 
 
-def _service(house: House) -> str:
+def _service(house: RunningSystem) -> str:
     command = [str(DARKROOM), "token", "shop", "--role", "service"]
     return subprocess.run(
         command, env=house.environ, capture_output=True, text=True, check=True
@@ -343,7 +338,7 @@ def test_who_asked_for_it_is_told_of_a_finished_print_while_the_page_is_hidden(
     user: User, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
-    origin = {"origin": user.house.address, "permissions": ["notifications"]}
+    origin = {"origin": user.house.url, "permissions": ["notifications"]}
     page.driver.execute_cdp_cmd("Browser.grantPermissions", origin)
     shown = """const done = arguments[0]; navigator.serviceWorker.getRegistration('/static/')
         .then(found => found ? found.getNotifications() : []).then(all => done(all.map(each => each.title)))"""

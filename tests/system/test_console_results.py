@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from tests.support.browser import CHROMIUM, DRIVER, Browser
 from tests.support.fakes.fake_ai_service import FakeAiService
 from tests.support.houses.four_types import four_types
-from tests.support.houses.house import SAMPLES, House
+from tests.support.running_system import SAMPLES, RunningSystem, running_system
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -27,23 +25,22 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    folder = Path(tempfile.mkdtemp(prefix="dk-results-"))
-    with FakeAiService() as service:
-        house = House(folder, **{f"DARKROOM_{name}": value for name, value in four_types(service).items()})
+def house() -> Iterator[RunningSystem]:
+    with (
+        FakeAiService() as service,
+        running_system(lifted=False, WORKER_PROCESSES="1", **four_types(service)) as house,
+    ):
         yield house
-        house.end()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def page(house: House, request: pytest.FixtureRequest) -> Iterator[Browser]:
-    page = Browser(house.address + "/docs", languages=getattr(request, "param", "en-US,en"))
+def page(house: RunningSystem, request: pytest.FixtureRequest) -> Iterator[Browser]:
+    page = Browser(house.url + "/docs", languages=getattr(request, "param", "en-US,en"))
     page.js(
         "sessionStorage.setItem('darkroom.token', arguments[0])",
         house.token(f"o-{abs(hash(request.node.name))}"),
     )
-    page.driver.get(house.address + "/")
+    page.driver.get(house.url + "/")
     eventually(
         "the types are there", lambda: page.js("return document.querySelector('[value=film]') !== null")
     )

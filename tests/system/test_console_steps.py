@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
 from tests.support.fakes.painter import Painter, portrait_house
-from tests.support.houses.house import SAMPLES, House
+from tests.support.running_system import SAMPLES, RunningSystem
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -32,7 +32,7 @@ def painter() -> Iterator[Painter]:
 
 
 @pytest.fixture(scope="module")
-def house(painter: Painter) -> Iterator[House]:
+def house(painter: Painter) -> Iterator[RunningSystem]:
     with (
         tempfile.TemporaryDirectory(prefix="dk-steps-") as folder,
         portrait_house(Path(folder), painter, painter) as opened,
@@ -41,9 +41,9 @@ def house(painter: Painter) -> Iterator[House]:
 
 
 @pytest.fixture
-def page(house: House, request: pytest.FixtureRequest) -> Iterator[Browser]:
+def page(house: RunningSystem, request: pytest.FixtureRequest) -> Iterator[Browser]:
     page = Browser(house.link, languages=request.param)
-    page.driver.get(house.address + "/")
+    page.driver.get(house.url + "/")
     yield page
     page.quit()
 
@@ -54,7 +54,9 @@ def _photograph(page: Browser, name: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["en-US,en", "zh-CN,zh"], ids=["en", "zh"], indirect=True)
-def test_the_steps_are_shown_while_a_portrait_is_made(page: Browser, painter: Painter, house: House) -> None:
+def test_the_steps_are_shown_while_a_portrait_is_made(
+    page: Browser, painter: Painter, house: RunningSystem
+) -> None:
     painter.hold(True)
     choice = "return document.querySelector('[value=portrait]') !== null"
     eventually("the type is there", lambda: page.js(choice))
@@ -76,7 +78,7 @@ def test_the_steps_are_shown_while_a_portrait_is_made(page: Browser, painter: Pa
         _photograph(page, f"console-steps-{lang}-{theme}")
     assert page.complaints() == []
     task_id = house.one("SELECT id FROM task_queue ORDER BY created_at DESC LIMIT 1")[0]
-    page.driver.get(f"{house.address}/ops")
+    page.driver.get(f"{house.url}/ops")
     page.js(
         "const form = document.getElementById('search'); form.querySelector('input').value = arguments[0];"
         " form.requestSubmit()",
@@ -90,7 +92,7 @@ def test_the_steps_are_shown_while_a_portrait_is_made(page: Browser, painter: Pa
     page.js("[...document.querySelectorAll('#task-dialog h3')][0].scrollIntoView()")
     _photograph(page, f"ops-steps-{lang}")
     painter.hold(False)
-    page.driver.get(f"{house.address}/")
+    page.driver.get(f"{house.url}/")
     status = "return document.querySelector('.card')?.dataset.status"
     eventually("it is made", lambda: page.js(status) == "completed", 60)
     assert page.js("return document.querySelector('.card .steps').hidden")

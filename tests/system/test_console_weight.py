@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import ROOT, SAMPLES, House
+from tests.support.repository import ROOT
+from tests.support.running_system import SAMPLES, RunningSystem, running_system
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -53,38 +51,32 @@ for number, scene in enumerate(("studio", "sunset", "night", "")):
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     """With a hundred works of one user and a thousand of another, in which eight pictures of the studio come again and
     again."""
-    folder = Path(tempfile.mkdtemp(prefix="dk-weight-"))
+    folder = tmp_path_factory.mktemp("weight")
     (folder / "prints").mkdir()
     environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", PRINTS, str(SAMPLES), str(folder / "prints")]
     subprocess.run(command, env=environ, check=True)
-    house = House(
-        folder,
-        DARKROOM_CREDITS__ENABLED="false",
-        DARKROOM_TASKS__photography__PROVIDER="printed",
-        DARKROOM_PROVIDERS__printed__KIND="python",
-        DARKROOM_PROVIDERS__printed__OPTIONS__class="tests.support.providers.printed_provider:PrintedProvider",
-        DARKROOM_PROVIDERS__printed__OPTIONS__folder=str(folder / "prints"),
-    )
-    try:
+    with running_system(
+        lifted=False,
+        WORKER_PROCESSES="1",
+        WORKER_THREADS="4",
+        CREDITS__ENABLED="false",
+        TASKS__photography__PROVIDER="printed",
+        PROVIDERS__printed__KIND="python",
+        PROVIDERS__printed__OPTIONS__class="tests.support.providers.printed_provider:PrintedProvider",
+        PROVIDERS__printed__OPTIONS__folder=str(folder / "prints"),
+    ) as house:
         _order(house, USER, WORKS)
         _order(house, COLLECTOR, MANY)
         yield house
-    finally:
-        house.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _order(house: House, user: str, works: int) -> None:
-    headers = {"Authorization": f"Bearer {house.token(user)}", "Content-Type": "image/png"}
-    photo = (SAMPLES / "portrait.png").read_bytes()
-    request = urllib.request.Request(f"{house.address}/v1/images", photo, headers, method="POST")
-    with urllib.request.urlopen(request) as answer:
-        params = json.dumps({"images": [json.load(answer)["id"]], "sceneId": "studio"})
-    with closing(sqlite3.connect(house.folder / "darkroom.db", timeout=15)) as producer, producer:
+def _order(house: RunningSystem, user: str, works: int) -> None:
+    params = json.dumps({"images": [house.upload_sample(user)], "sceneId": "studio"})
+    with closing(sqlite3.connect(house.database, timeout=15)) as producer, producer:
         producer.executemany(
             "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'photography', ?)",
             [(user, params)] * works,
@@ -94,21 +86,21 @@ def _order(house: House, user: str, works: int) -> None:
 
 
 @pytest.fixture
-def page(house: House, request: pytest.FixtureRequest) -> Iterator[Browser]:
+def page(house: RunningSystem, request: pytest.FixtureRequest) -> Iterator[Browser]:
     """The console, signed in, loaded with nothing in the browser's cache."""
-    browser = Browser(f"{house.address}/static/icon.svg", counts=True)
+    browser = Browser(f"{house.url}/static/icon.svg", counts=True)
     user = getattr(request, "param", USER)
     browser.js("sessionStorage.setItem('darkroom.token', arguments[0])", house.token(user))
     browser.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
-    browser.driver.get(f"{house.address}/")
+    browser.driver.get(f"{house.url}/")
     yield browser
     browser.quit()
 
 
-def _weight(page: Browser, house: House) -> dict[str, int]:
+def _weight(page: Browser, house: RunningSystem) -> dict[str, int]:
     """{path: bytes} of everything that the house has sent."""
-    ours = {url: n for url, n in page.received().items() if url.startswith(house.address)}
-    return {url.removeprefix(house.address).partition("?")[0]: n for url, n in ours.items()}
+    ours = {url: n for url, n in page.received().items() if url.startswith(house.url)}
+    return {url.removeprefix(house.url).partition("?")[0]: n for url, n in ours.items()}
 
 
 IN_SIGHT = """return [...document.querySelectorAll('.pictures img')].filter(img => {
@@ -121,7 +113,7 @@ def _is_shown(page: Browser) -> bool:
     return bool(seen) and all(seen)
 
 
-def test_a_hundred_cards_are_light_and_the_first_screen_lighter(page: Browser, house: House) -> None:
+def test_a_hundred_cards_are_light_and_the_first_screen_lighter(page: Browser, house: RunningSystem) -> None:
     eventually(
         "the cards are there", lambda: page.js("return document.querySelectorAll('.card').length") == WORKS
     )
@@ -231,7 +223,7 @@ def test_a_thousand_cards_come_and_scroll_without_a_long_task_and_in_little_memo
     assert heap["usedSize"] + heap["embedderHeapUsedSize"] <= MOST_HEAP_BYTES
 
 
-def test_the_first_card_is_there_within_a_second(page: Browser, house: House) -> None:
+def test_the_first_card_is_there_within_a_second(page: Browser, house: RunningSystem) -> None:
     """From the beginning of the navigation to the card, by the page's own clock; the best of five loads."""
     noted = """new MutationObserver((_, observer) => {
         if (document.querySelector('.card')) { window.firstCard ??= performance.now(); observer.disconnect(); }
@@ -240,7 +232,7 @@ def test_the_first_card_is_there_within_a_second(page: Browser, house: House) ->
     found = []
     for _ in range(5):
         page.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
-        page.driver.get(f"{house.address}/")
+        page.driver.get(f"{house.url}/")
         eventually("a card", lambda: page.js("return window.firstCard !== undefined"))
         found.append(page.js("return window.firstCard"))
     print("first cards after ms:", [round(each) for each in found])

@@ -13,9 +13,9 @@ import pytest
 
 from supervisor.security.tokens import make_user_token
 from tests.support.clients.node_client import FRONT_ENDS, NODE, NodeClient, node_page
-from tests.support.houses.house import ROOT
 from tests.support.houses.shop import USER, Shop
 from tests.support.houses.web_server import SECRET, Web, running_web
+from tests.support.repository import ROOT
 from tests.support.servers.faulty_proxy import FEED, FaultyProxy
 from web.app.pages import CLIENT_TWIN, static_files
 

@@ -16,7 +16,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.houses.house import PACED, ROOT, House
+from tests.support.repository import ROOT
+from tests.support.running_system import PACED, RunningSystem, running_system
 from tests.support.waiting import eventually
 
 DOCUMENTS = ("README.md", "README.zh-CN.md", "docs/front-ends.md", "docs/front-ends.zh-CN.md")
@@ -66,18 +66,17 @@ def commands_of(document: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    folder = Path(tempfile.mkdtemp(prefix="dk-commands-"))
-    running = House(folder, **PACED | {"DARKROOM_PROVIDERS__paced__OPTIONS__step_seconds": "0.05"})
-    yield running
-    running.end()
-    shutil.rmtree(folder, ignore_errors=True)
+def house() -> Iterator[RunningSystem]:
+    with running_system(
+        lifted=False, **PACED | {"PROVIDERS__paced__OPTIONS__step_seconds": "0.05"}
+    ) as running:
+        yield running
 
 
 class Reader:
     """A reader who types a document's commands, in a folder that looks like the checkout."""
 
-    def __init__(self, house: House, folder: Path) -> None:
+    def __init__(self, house: RunningSystem, folder: Path) -> None:
         self.house, self.folder = house, folder
         self.environ = house.environ | {"TOKEN": house.token("demo")}
         self.image = ""
@@ -106,7 +105,7 @@ class Reader:
             self._remember(told)
 
     def _here(self, command: str) -> str:
-        address = self.house.address.removeprefix("http://")
+        address = self.house.url.removeprefix("http://")
         command = re.sub(r"(localhost|127\.0\.0\.1):8000", address, command)
         command = command.replace(
             "DARKROOM_PORT=9000", f"DARKROOM_DATA_DIR={self.folder}/other DARKROOM_PORT=0"
@@ -162,7 +161,7 @@ class Reader:
         """Changes for a command that waits for some."""
         body = {"type": "photography", "params": {"images": ["https://example.org/1.jpg"]}}
         request = urllib.request.Request(
-            f"{self.house.address}/v1/tasks", json.dumps(body).encode(),
+            f"{self.house.url}/v1/tasks", json.dumps(body).encode(),
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.environ['TOKEN']}"},
         )  # fmt: skip
         with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=20):
@@ -170,7 +169,7 @@ class Reader:
 
     def _sql(self, statement: str) -> None:
         with (
-            contextlib.closing(sqlite3.connect(self.house.folder / "darkroom.db", timeout=15)) as plain,
+            contextlib.closing(sqlite3.connect(self.house.data_dir / "darkroom.db", timeout=15)) as plain,
             plain,
         ):
             plain.execute(statement.replace("<image id>", self.image))
@@ -185,7 +184,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_command_works_as_documented(house: House, tmp_path: Path, document: str) -> None:
+def test_every_command_works_as_documented(house: RunningSystem, tmp_path: Path, document: str) -> None:
     reader, commands = Reader(house, tmp_path), commands_of(document)
     assert len(commands) > 5, "the document has commands"
     for command in commands:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,10 +25,11 @@ import pytest
 from supervisor.core.lifecycle import Status
 from tests.support.browser import CHROMIUM, DRIVER, Browser
 from tests.support.fakes.fake_wechat import APP_ID, APP_SECRET, FakeWeChat, fake_wechat
-from tests.support.houses.house import PACED, ROOT, SAMPLES, House
 from tests.support.houses.shop import USER, Shop
 from tests.support.houses.web_server import bearer, running_web
 from tests.support.npm_packages import NODE, NPM, npm_packages
+from tests.support.repository import ROOT
+from tests.support.running_system import PACED, SAMPLES, RunningSystem, running_system
 from tests.support.waiting import eventually
 from web.app.pages import CLIENT, CLIENT_TWIN, STATIC
 
@@ -73,22 +73,19 @@ def app_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def house(wechat: FakeWeChat, app_site: str) -> Iterator[House]:
-    folder = Path(tempfile.mkdtemp(prefix="dk-examples-"))
-    running = House(
-        folder,
+def house(wechat: FakeWeChat, app_site: str) -> Iterator[RunningSystem]:
+    with running_system(
+        lifted=False,
         **PACED
         | {
-            "DARKROOM_ALLOWED_ORIGINS": app_site,
-            "DARKROOM_PROVIDERS__paced__OPTIONS__step_seconds": "0.1",
-            "DARKROOM_WECHAT__APP_ID": APP_ID,
-            "DARKROOM_WECHAT__APP_SECRET": APP_SECRET,
-            "DARKROOM_WECHAT__URL": wechat.url,
+            "ALLOWED_ORIGINS": app_site,
+            "PROVIDERS__paced__OPTIONS__step_seconds": "0.1",
+            "WECHAT__APP_ID": APP_ID,
+            "WECHAT__APP_SECRET": APP_SECRET,
+            "WECHAT__URL": wechat.url,
         },
-    )
-    yield running
-    running.end()
-    shutil.rmtree(folder, ignore_errors=True)
+    ) as running:
+        yield running
 
 
 class Lines:
@@ -148,10 +145,10 @@ def user(request: pytest.FixtureRequest) -> str:
     return f"o-{abs(hash(request.node.name))}"
 
 
-def ask(house: House, token: str, method: str, path: str, body: Any = None) -> Any:
+def ask(house: RunningSystem, token: str, method: str, path: str, body: Any = None) -> Any:
     """The JSON of an answer."""
     request = urllib.request.Request(
-        house.address + path, method=method, headers={"Authorization": f"Bearer {token}"}
+        house.url + path, method=method, headers={"Authorization": f"Bearer {token}"}
     )
     if isinstance(body, bytes):
         request.add_header("Content-Type", "image/png")
@@ -162,34 +159,32 @@ def ask(house: House, token: str, method: str, path: str, body: Any = None) -> A
         return json.load(answer)
 
 
-def order(house: House, token: str) -> str:
+def order(house: RunningSystem, token: str) -> str:
     """A photography task; its work's id."""
     image = ask(house, token, "POST", "/v1/images", PORTRAIT.read_bytes())
     task = {"type": "photography", "params": {"images": [image["id"]]}}
     return str(ask(house, token, "POST", "/v1/tasks", task)["work_id"])
 
 
-def kill_web(house: House) -> None:
+def kill_web(house: RunningSystem) -> None:
     """The web part dies, and another takes its place."""
-    pid = house.web_pid()
+    pid = house.pids()["web"]
     os.kill(pid, signal.SIGKILL)
-    eventually("another web process", lambda: house.web_pid() not in (0, pid))
+    eventually("another web process", lambda: house.pids()["web"] not in (0, pid))
 
 
-def client_file(house: House, name: str) -> bytes:
-    with urllib.request.urlopen(f"{house.address}/static/{name}", timeout=20) as answer:
+def client_file(house: RunningSystem, name: str) -> bytes:
+    with urllib.request.urlopen(f"{house.url}/static/{name}", timeout=20) as answer:
         return bytes(answer.read())
 
 
 def test_the_mini_program_orders_a_picture_shows_its_progress_and_says_when_it_is_done(
-    house: House, wechat: FakeWeChat, program: Callable[..., Lines], tmp_path: Path
+    house: RunningSystem, wechat: FakeWeChat, program: Callable[..., Lines], tmp_path: Path
 ) -> None:
     wechat.codes["code-1"] = "o-wechat-1"
     shutil.copytree(EXAMPLES / "mini-program", tmp_path, dirs_exist_ok=True)
     (tmp_path / "darkroom.js").write_bytes(client_file(house, CLIENT_TWIN))
-    phone = program(
-        NODE or "node", FRONT_ENDS / "mini_program.mjs", tmp_path, house.address, "code-1", PORTRAIT
-    )
+    phone = program(NODE or "node", FRONT_ENDS / "mini_program.mjs", tmp_path, house.url, "code-1", PORTRAIT)
     phone.until('"running"', "it has lived to its end")
     shown = [json.loads(line) for line in phone.all()]
     last = shown.pop()
@@ -206,10 +201,10 @@ def test_the_mini_program_orders_a_picture_shows_its_progress_and_says_when_it_i
     assert wechat.asked == ["code-1"], "one log-in for everything"
 
 
-def test_the_browser_page_works_from_another_origin(house: House, app_site: str, user: str) -> None:
+def test_the_browser_page_works_from_another_origin(house: RunningSystem, app_site: str, user: str) -> None:
     browser = Browser("about:blank")
     try:
-        browser.driver.get(f"{app_site}/#baseUrl={house.address}&token={house.token(user)}")
+        browser.driver.get(f"{app_site}/#baseUrl={house.url}&token={house.token(user)}")
         eventually("it is live", lambda: browser.text("[role=status]") == "live")
         browser.find("input").send_keys(str(PORTRAIT))
         browser.find("button").click()
@@ -260,22 +255,24 @@ def look_at_works(address: str, count: int) -> list[str]:
         browser.quit()
 
 
-def test_a_page_of_a_forbidden_origin_gets_a_clear_error(house: House, app_site: str, user: str) -> None:
+def test_a_page_of_a_forbidden_origin_gets_a_clear_error(
+    house: RunningSystem, app_site: str, user: str
+) -> None:
     browser = Browser("about:blank")
     elsewhere = app_site.replace("127.0.0.1", "localhost")
     try:
-        browser.driver.get(f"{elsewhere}/#baseUrl={house.address}&token={house.token(user)}")
-        eventually("it says why", lambda: "DARKROOM_ALLOWED_ORIGINS" in browser.text("[role=status]"))
+        browser.driver.get(f"{elsewhere}/#baseUrl={house.url}&token={house.token(user)}")
+        eventually("it says why", lambda: "ALLOWED_ORIGINS" in browser.text("[role=status]"))
         assert elsewhere in browser.text("[role=status]"), "and for which address"
     finally:
         browser.quit()
 
 
 def test_the_python_example_continues_after_a_break(
-    house: House, user: str, program: Callable[..., Lines]
+    house: RunningSystem, user: str, program: Callable[..., Lines]
 ) -> None:
     token = house.token(user)
-    watch = program(sys.executable, EXAMPLES / "watch.py", house.address, token)
+    watch = program(sys.executable, EXAMPLES / "watch.py", house.url, token)
     work = order(house, token)
     watch.until(f"{work} processing", "the work is at work")
     kill_web(house)
@@ -285,9 +282,9 @@ def test_the_python_example_continues_after_a_break(
 
 
 def test_the_curl_example_continues_after_a_break(
-    house: House, user: str, program: Callable[..., Lines]
+    house: RunningSystem, user: str, program: Callable[..., Lines]
 ) -> None:
-    watch = program("sh", EXAMPLES / "watch.sh", house.address, house.token(user), PORTRAIT)
+    watch = program("sh", EXAMPLES / "watch.sh", house.url, house.token(user), PORTRAIT)
     watch.until('"status":"processing"', "the work is at work")
     kill_web(house)
     watch.until('"status":"completed"', "its end is told")
@@ -319,13 +316,11 @@ def has_ended(events: list[dict[str, Any]]) -> bool:
 
 
 def test_npm_eventsource_and_its_parser_read_the_stream(
-    house: House, user: str, program: Callable[..., Lines]
+    house: RunningSystem, user: str, program: Callable[..., Lines]
 ) -> None:
     token = house.token(user)
     ticket = ask(house, token, "POST", "/v1/feed-tickets")["ticket"]
-    heard = program(
-        NODE or "node", FRONT_ENDS / "real_clients.mjs", npm_packages(), house.address, ticket, token
-    )
+    heard = program(NODE or "node", FRONT_ENDS / "real_clients.mjs", npm_packages(), house.url, ticket, token)
 
     def of(client: str) -> list[dict[str, Any]]:
         return [event for event in map(json.loads, heard.all()) if event["client"] == client]
@@ -356,10 +351,12 @@ def is_end_of(event: dict[str, Any], work: str) -> bool:
     return bool(doc["_id"] == work and doc["status"] == "completed")
 
 
-def test_chromiums_event_source_opens_by_ticket_and_resumes_by_itself(house: House, user: str) -> None:
+def test_chromiums_event_source_opens_by_ticket_and_resumes_by_itself(
+    house: RunningSystem, user: str
+) -> None:
     token = house.token(user)
     ticket = ask(house, token, "POST", "/v1/feed-tickets")["ticket"]
-    browser = Browser(house.address + "/docs")
+    browser = Browser(house.url + "/docs")
     try:
         browser.js(
             """window.heard = [];

@@ -17,11 +17,10 @@ from PIL import Image
 
 from supervisor.objects.disk_space import WAITING
 from tests.support.command_line import darkroom
-from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, picture_reply
+from tests.support.fakes.fake_ai_service import Asked, FakeAiService, Reply, http_type, picture_reply
 from tests.support.fakes.fal_service import Fal
 from tests.support.hosts.small_disk import SmallDisk, may_mount, small_disk
-from tests.support.houses.ai_shop import Shop, http_type
-from tests.support.running_system import running_system
+from tests.support.running_system import RunningSystem, running_system
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -42,7 +41,9 @@ def noise(side: int = 400) -> bytes:
 
 
 @contextlib.contextmanager
-def shop_on(disk: SmallDisk, what: str, tmp_path: Path, service: FakeAiService, fal: Fal) -> Iterator[Shop]:
+def shop_on(
+    disk: SmallDisk, what: str, tmp_path: Path, service: FakeAiService, fal: Fal
+) -> Iterator[RunningSystem]:
     """what: lies on the small disk, `files` or `everything`."""
     settings = http_type(service, "held", MAY_BILL_TWICE="false") | {
         "CREDITS__ENABLED": "true",
@@ -66,11 +67,13 @@ def shop_on(disk: SmallDisk, what: str, tmp_path: Path, service: FakeAiService, 
         settings["STORAGE_URL"] = f"file://{disk.folder}/files"
     above = disk.folder if what == "everything" else tmp_path
     with running_system(above, log=tmp_path / "log", **settings) as system:
-        yield Shop(system, service)
+        yield system
 
 
 @contextlib.contextmanager
-def house_on_small_disk(tmp_path: Path, what: str) -> Iterator[tuple[SmallDisk, FakeAiService, Fal, Shop]]:
+def house_on_small_disk(
+    tmp_path: Path, what: str
+) -> Iterator[tuple[SmallDisk, FakeAiService, Fal, RunningSystem]]:
     with (
         small_disk(tmp_path / "disk", DISK_MEBIBYTES) as disk,
         FakeAiService() as service,
@@ -80,16 +83,16 @@ def house_on_small_disk(tmp_path: Path, what: str) -> Iterator[tuple[SmallDisk, 
         yield disk, service, fal, shop
 
 
-def stays_full(shop: Shop, what: str, task: str, status: str) -> None:
+def stays_full(shop: RunningSystem, what: str, task: str, status: str) -> None:
     """Returns when every limit has passed and the task is where it was."""
     until = time.monotonic() + LONGER_SECONDS
     if what == "files":  # else the database can't be written either
         eventually("its stage says so", lambda: shop.task(task)["stage"] == WAITING)
-        shown = darkroom(shop.system.data_dir, "show", task, **shop.system.environ).stdout
+        shown = darkroom(shop.data_dir, "show", task, **shop.environ).stdout
         assert "Its worker lives and is waiting for disk space" in " ".join(shown.split())
     eventually("every limit has passed", lambda: time.monotonic() > until)
     if what == "files":
-        assert darkroom(shop.system.data_dir, "sweep", **shop.system.environ).returncode == 0
+        assert darkroom(shop.data_dir, "sweep", **shop.environ).returncode == 0
     assert shop.task(task)["status"] == status
 
 
@@ -146,7 +149,7 @@ def test_every_interface_answers_503_while_the_disk_is_full(tmp_path: Path) -> N
         refused = set()
         for place, body, type_ in doors:
             disk.fill()
-            status, retry_after = _posted(f"{shop.system.url}/v1/{place}", body, type_)
+            status, retry_after = _posted(f"{shop.url}/v1/{place}", body, type_)
             assert status in (201, 202, 503), (place, status)
             if status == 503:
                 assert retry_after and int(retry_after) > 0
@@ -156,10 +159,10 @@ def test_every_interface_answers_503_while_the_disk_is_full(tmp_path: Path) -> N
         assert "images" in refused
         assert _log_bytes_a_second(tmp_path / "log", disk) < 1024
         disk.make_room()
-        assert _posted(f"{shop.system.url}/v1/images", picture, "image/jpeg")[0] == 201
+        assert _posted(f"{shop.url}/v1/images", picture, "image/jpeg")[0] == 201
         assert eventually(
             "orders are taken again",
-            lambda: _posted(f"{shop.system.url}/v1/tasks", order, "application/json")[0] == 202,
+            lambda: _posted(f"{shop.url}/v1/tasks", order, "application/json")[0] == 202,
         )
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER, Browser
-from tests.support.houses.house import PACED, SAMPLES, House
 from tests.support.npm_packages import NPM
+from tests.support.running_system import PACED, RunningSystem, running_system
 from tests.support.servers.webhook_receiver import WebhookReceiver
 from tests.support.waiting import eventually
 from web.openapi.ops_schemas import OpsOverview
@@ -32,28 +27,9 @@ pytestmark = [
 ]
 
 LONG = PACED | {
-    "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "2000",
-    "DARKROOM_WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
+    "PROVIDERS__paced__OPTIONS__steps": "2000",
+    "WEBHOOKS__ALLOW_PRIVATE_ADDRESSES": "true",
 }
-
-
-class Shop(House):
-    """A system that accepts orders of any user."""
-
-    def order(self, user: str, **more: str) -> str:
-        """A portrait to be made; the task's id.  more: further members of the order."""
-        bearer = {"Authorization": f"Bearer {self.token(user)}"}
-
-        def post(path: str, body: bytes, media: str) -> Any:
-            request = urllib.request.Request(
-                self.address + path, body, {**bearer, "Content-Type": media}, method="POST"
-            )
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
-
-        image = post("/v1/images", (SAMPLES / "portrait.png").read_bytes(), "image/png")["id"]
-        order = {"type": "photography", "params": {"images": [image]}, **more}
-        return str(post("/v1/tasks", json.dumps(order).encode(), "application/json")["task_id"])
 
 
 class Page(Browser):
@@ -104,24 +80,21 @@ class Page(Browser):
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[Shop]:
-    folder = Path(tempfile.mkdtemp(prefix="dk-ops-"))
-    running = Shop(folder, **LONG)
-    yield running
-    running.end()
-    shutil.rmtree(folder, ignore_errors=True)
+def house() -> Iterator[RunningSystem]:
+    with running_system(lifted=False, **LONG) as running:
+        yield running
 
 
 @pytest.fixture
-def open_page(house: Shop) -> Iterator[Callable[..., Page]]:
+def open_page(house: RunningSystem) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
     def open_(token: str = "") -> Page:
-        page = Page(house.link or house.address + "/docs")
+        page = Page(house.link)
         opened.append(page)
         if token:
             page.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
-        page.driver.get(house.address + "/ops")
+        page.driver.get(house.url + "/ops")
         return page
 
     yield open_
@@ -130,11 +103,11 @@ def open_page(house: Shop) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def running_task(house: Shop) -> Callable[[str], str]:
+def running_task(house: RunningSystem) -> Callable[[str], str]:
     """In a worker's hands for minutes; its id."""
 
     def make(user: str) -> str:
-        task_id = house.order(user)
+        task_id = house.order("photography", user=user)
         eventually(
             "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
         )
@@ -144,21 +117,21 @@ def running_task(house: Shop) -> Callable[[str], str]:
 
 
 def test_a_healthy_system_says_so_and_a_pause_is_shown_until_it_is_undone(
-    house: Shop, open_page: Callable[..., Page]
+    house: RunningSystem, open_page: Callable[..., Page]
 ) -> None:
     page = open_page()
     page.click("[data-act='sweep']")
     page.confirm("Sweep now", can_be_undone=False)
     eventually("all is well", lambda: page.codes() == ["well"])
     assert page.figure("workers") == "1" and page.figure("slots") == "0 / 4"
-    with urllib.request.urlopen(house.address + "/v1/ops/overview", timeout=30) as answer:
+    with urllib.request.urlopen(house.url + "/v1/ops/overview", timeout=30) as answer:
         assert OpsOverview.model_validate_json(answer.read(), strict=True).processes
     page.click("[data-act='pause'][data-target='photography']")
     page.js("document.getElementById('sure-reason').value = 'the model is replaced'")
     page.confirm("Pause photography")
     eventually("the pause is seen", lambda: page.codes() == ["type_paused"])
     assert "the model is replaced" in page.text("#audit")
-    house.order("o-waits")
+    house.order("photography", user="o-waits")
     eventually("it waits", lambda: page.figure("waiting") == "1")
     eventually("it is next in line", lambda: "o-waits" in page.text("#line"))
     page.click("#audit [data-act='undo']")
@@ -173,7 +146,7 @@ def test_a_healthy_system_says_so_and_a_pause_is_shown_until_it_is_undone(
 
 
 def test_a_released_task_continues_in_another_claim(
-    house: Shop, open_page: Callable[..., Page], running_task: Callable[[str], str]
+    house: RunningSystem, open_page: Callable[..., Page], running_task: Callable[[str], str]
 ) -> None:
     task_id = running_task("o-released")
     page = open_page()
@@ -186,7 +159,7 @@ def test_a_released_task_continues_in_another_claim(
     page.confirm("Cancel")
 
 
-def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page]) -> None:
+def test_a_drained_worker_is_replaced(house: RunningSystem, open_page: Callable[..., Page]) -> None:
     page = open_page()
     (before,) = house.one("SELECT id FROM worker WHERE state = 'live'")
     page.click("[data-act='drain']")
@@ -206,11 +179,13 @@ def test_a_drained_worker_is_replaced(house: Shop, open_page: Callable[..., Page
     )
 
 
-def test_many_tasks_are_shown_first_and_then_acted_on(house: Shop, open_page: Callable[..., Page]) -> None:
+def test_many_tasks_are_shown_first_and_then_acted_on(
+    house: RunningSystem, open_page: Callable[..., Page]
+) -> None:
     page = open_page()
     page.click("[data-act='pause'][data-target='photography']")
     page.confirm("Pause photography")
-    made = [house.order("o-many") for _ in range(7)]
+    made = [house.order("photography", user="o-many") for _ in range(7)]
     page.js("document.getElementById('bulk-new').open = true")
     page.js("document.querySelector('#bulk-fields [name=action]').value = 'cancel'")
     page.click("#bulk-form button")
@@ -230,9 +205,11 @@ def test_many_tasks_are_shown_first_and_then_acted_on(house: Shop, open_page: Ca
     page.confirm("Resume photography")
 
 
-def test_a_user_is_shown_blocked_and_granted_credits(house: Shop, open_page: Callable[..., Page]) -> None:
+def test_a_user_is_shown_blocked_and_granted_credits(
+    house: RunningSystem, open_page: Callable[..., Page]
+) -> None:
     for _ in range(2):
-        house.order("o-shown")
+        house.order("photography", user="o-shown")
     page = open_page()
     page.find_task("o-shown")
     eventually("the user", lambda: "o-shown" in page.text("#user-title"))
@@ -257,7 +234,7 @@ def test_a_user_is_shown_blocked_and_granted_credits(house: Shop, open_page: Cal
 
 
 def test_a_viewer_sees_everything_and_no_button_that_acts(
-    house: Shop, open_page: Callable[..., Page]
+    house: RunningSystem, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(house.token("eve", "viewer"))
     eventually("figures", lambda: page.figure("workers"))
@@ -266,7 +243,9 @@ def test_a_viewer_sees_everything_and_no_button_that_acts(
     assert not page.js("return document.getElementById('bulk-new').offsetParent")
 
 
-def test_the_last_week_is_drawn_within_its_pictures(house: Shop, open_page: Callable[..., Page]) -> None:
+def test_the_last_week_is_drawn_within_its_pictures(
+    house: RunningSystem, open_page: Callable[..., Page]
+) -> None:
     """Also where more was given back than taken, with a mark for each deploy and a gap where nothing swept."""
     row = """INSERT INTO minute_history VALUES (substr(strftime('%Y-%m-%dT%H:%M:%fZ','now',:at),1,16),
         3, 1, 0, 2.5, :n, :n, :n, :n, :credits, 0, '{"USD":1e9}', :program)"""
@@ -276,7 +255,7 @@ def test_the_last_week_is_drawn_within_its_pictures(house: Shop, open_page: Call
         ("-7.5 hours", 4, 20, "1 b"),
         ("-7 hours", 5, 99, "1 b"),
     ]
-    with contextlib.closing(sqlite3.connect(house.folder / "darkroom.db", timeout=15)) as connection:
+    with contextlib.closing(sqlite3.connect(house.data_dir / "darkroom.db", timeout=15)) as connection:
         for at, n, credits, program in rows:
             connection.execute(row, {"at": at, "n": n, "credits": credits, "program": program})
         connection.commit()
@@ -292,14 +271,14 @@ def test_the_last_week_is_drawn_within_its_pictures(house: Shop, open_page: Call
 
 
 def test_a_user_who_is_no_operator_gets_an_error_and_sees_nothing(
-    house: Shop, open_page: Callable[..., Page]
+    house: RunningSystem, open_page: Callable[..., Page]
 ) -> None:
     page = open_page(house.token("o-user"))
     eventually("the question for a token", lambda: "operator" in page.text("#token-problem"))
     assert page.text("#tiles") == ""
 
 
-def test_it_fits_a_phone_in_both_languages(house: Shop, open_page: Callable[..., Page]) -> None:
+def test_it_fits_a_phone_in_both_languages(house: RunningSystem, open_page: Callable[..., Page]) -> None:
     page = open_page()
     for _ in range(2):
         eventually("figures", lambda: page.figure("workers"))
@@ -318,10 +297,10 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 @pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
 def test_a_webhook_that_was_refused_is_sent_again_and_no_rule_of_axe_is_broken_meanwhile(
-    house: Shop, open_page: Callable[..., Page], receiver: WebhookReceiver
+    house: RunningSystem, open_page: Callable[..., Page], receiver: WebhookReceiver
 ) -> None:
     receiver.answers = [(410, {})]
-    task_id = house.order("o-told", webhook=receiver.hook)
+    task_id = house.order("photography", user="o-told", more={"webhook": receiver.hook})
     eventually(
         "it runs", lambda: house.one("SELECT 1 FROM task_queue WHERE id = ? AND progress > 5", task_id)
     )

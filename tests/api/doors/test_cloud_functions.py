@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.houses.house import DARKROOM, ROOT, House
 from tests.support.npm_packages import NODE, NPM, PACKAGES, npm_packages
+from tests.support.repository import ROOT
+from tests.support.running_system import RunningSystem, running_system
 from tests.support.waiting import eventually
 
 CUSTOMER = ROOT.parent / "shared" / "cases" / "customer"
@@ -32,51 +33,48 @@ needs_customer = pytest.mark.skipif(
 )
 
 PROVIDERS = {
-    "DARKROOM_PROVIDERS__paced__KIND": "python",
-    "DARKROOM_PROVIDERS__paced__OPTIONS__class": "tests.support.providers.paced_provider:PacedProvider",
-    "DARKROOM_PROVIDERS__paced__OPTIONS__steps": "8",
-    "DARKROOM_PROVIDERS__paced__OPTIONS__step_seconds": "0.25",
-    "DARKROOM_TASKS__photography__PROVIDER": "paced",
-    "DARKROOM_TASKS__photography__SCENES": '["beach", "forest"]',
-    "DARKROOM_PROVIDERS__refusing__KIND": "python",
-    "DARKROOM_PROVIDERS__refusing__OPTIONS__class": "tests.support.providers.refusing_provider:RefusingProvider",
-    "DARKROOM_PROVIDERS__refusing__OPTIONS__says": "rejected",
-    "DARKROOM_TASKS__fitting__PROVIDER": "refusing",
-    "DARKROOM_CREDITS__SIGNUP_GRANT": "10",
-    "DARKROOM_LIMITS__OPEN_TASKS_PER_USER": "3",
+    "WORKER_PROCESSES": "1",
+    "WORKER_THREADS": "4",
+    "PROVIDERS__paced__KIND": "python",
+    "PROVIDERS__paced__OPTIONS__class": "tests.support.providers.paced_provider:PacedProvider",
+    "PROVIDERS__paced__OPTIONS__steps": "8",
+    "PROVIDERS__paced__OPTIONS__step_seconds": "0.25",
+    "TASKS__photography__PROVIDER": "paced",
+    "TASKS__photography__SCENES": '["beach", "forest"]',
+    "PROVIDERS__refusing__KIND": "python",
+    "PROVIDERS__refusing__OPTIONS__class": "tests.support.providers.refusing_provider:RefusingProvider",
+    "PROVIDERS__refusing__OPTIONS__says": "rejected",
+    "TASKS__fitting__PROVIDER": "refusing",
+    "CREDITS__SIGNUP_GRANT": "10",
+    "LIMITS__OPEN_TASKS_PER_USER": "3",
 }
 
 
-def _said(house: House, *command: str) -> str:
-    return subprocess.run(
-        [str(DARKROOM), *command], env=house.environ, capture_output=True, text=True, check=True, timeout=60
-    ).stdout.strip()
+def _said(house: RunningSystem, *command: str) -> str:
+    return house.darkroom(*command, check=True, timeout=60).stdout.strip()
 
 
 @functools.cache
-def _key(house: House) -> dict[str, str]:
+def _key(house: RunningSystem) -> dict[str, str]:
     key: dict[str, str] = json.loads(_said(house, "key", "cloudbase", "functions", "--json"))
     return key
 
 
 @functools.cache
-def _token(house: House) -> str:
+def _token(house: RunningSystem) -> str:
     return _said(house, "token", "functions", "--role", "service")
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    running = House(tmp_path_factory.mktemp("house"), **PROVIDERS)
-    try:
+def house() -> Iterator[RunningSystem]:
+    with running_system(lifted=False, **PROVIDERS) as running:
         yield running
-    finally:
-        running.end()
 
 
 class Cloud:
     """A Node process with a function's files, as the cloud would run it for one user."""
 
-    def __init__(self, house: House, folder: Path, openid: str, **environ: str) -> None:
+    def __init__(self, house: RunningSystem, folder: Path, openid: str, **environ: str) -> None:
         (folder / "node_modules").symlink_to(npm_packages() / "node_modules")
         key = _key(house)
         self.house, self.folder = house, folder
@@ -86,7 +84,7 @@ class Cloud:
                 "PATH": os.environ["PATH"],
                 "WX_CONTEXT_KEYS": "WX_OPENID",
                 "WX_OPENID": openid,
-                "DARKROOM_URL": house.address,
+                "DARKROOM_URL": house.url,
                 "DARKROOM_SECRET_ID": key["secretId"],
                 "DARKROOM_SECRET_KEY": key["secretKey"],
                 "DARKROOM_TOKEN": _token(house),
@@ -137,7 +135,7 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(house: House, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cloud]:
+def cloud(house: RunningSystem, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """With all users' files; a separate user for each test."""
     folder = tmp_path / "functions"
     shutil.copytree(EXAMPLES, folder)
@@ -198,7 +196,7 @@ def test_the_customers_function_orders_and_the_task_is_seen_to_its_end(cloud: Cl
     assert task["completed_at"] and task["processing_started_at"] and task["failed_at"] is None
     works = cloud.db("wx", ["collection", "works"], ["where", {"user_openid": user}], ["get"])["data"]
     assert [work["status"] for work in works] == ["completed"] and len(works[0]["images"]) == 2
-    assert works[0]["images"][0]["url"].startswith(cloud.house.address + "/files/")
+    assert works[0]["images"][0]["url"].startswith(cloud.house.url + "/files/")
 
 
 @needs_customer
@@ -324,7 +322,7 @@ def _uploaded(cloud: Cloud, user: str, count: int) -> list[str]:
     ids = []
     for _ in range(count):
         request = urllib.request.Request(
-            cloud.house.address + "/v1/images",
+            cloud.house.url + "/v1/images",
             data=photo,
             headers={"Authorization": f"Bearer {token}", "Content-Type": "image/png"},
         )
@@ -349,7 +347,7 @@ def test_the_pages_quote_the_files_that_are_tested_here_and_name_the_versions() 
 
 @needs_customer
 def test_the_function_is_unchanged_where_the_environment_names_our_address(
-    house: House, tmp_path: Path
+    house: RunningSystem, tmp_path: Path
 ) -> None:
     folder = tmp_path / "functions"
     folder.mkdir()
@@ -359,7 +357,7 @@ def test_the_function_is_unchanged_where_the_environment_names_our_address(
         house,
         folder,
         f"{OPENID}-unchanged",
-        TCB_CONTEXT_CNFG=json.dumps({"URL": f"{house.address}/tcb/admin"}),
+        TCB_CONTEXT_CNFG=json.dumps({"URL": f"{house.url}/tcb/admin"}),
         TENCENTCLOUD_SECRETID=key["secretId"],
         TENCENTCLOUD_SECRETKEY=key["secretKey"],
     )
@@ -415,7 +413,7 @@ def test_the_example_asks_the_cloud_for_links_of_its_own_files(cloud: Cloud) -> 
     }
 
 
-def test_a_share_of_users_still_goes_the_old_way(house: House, tmp_path: Path) -> None:
+def test_a_share_of_users_still_goes_the_old_way(house: RunningSystem, tmp_path: Path) -> None:
     folder = tmp_path / "functions"
     shutil.copytree(EXAMPLES, folder)
     (folder / "old.js").write_text("exports.oldSubmit = () => ({ success: true, data: 'the old way' })\n")

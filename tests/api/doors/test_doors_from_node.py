@@ -14,9 +14,9 @@ import pytest_asyncio
 from supervisor.webhooks.signing_keys import key_of_user
 from tests.support.clients.node_sdks import NodeSdks, Thrown, node_sdks
 from tests.support.houses.door_shop import REFUSED, DoorShop
-from tests.support.houses.house import ROOT
 from tests.support.houses.web_server import SECRET, picture_bytes, until
 from tests.support.npm_packages import NODE, NPM, SDKS
+from tests.support.repository import ROOT
 from tests.support.servers.cutting_proxy import BODY, REQUEST, STORED, cutting_proxy
 
 pytestmark = [

@@ -204,11 +204,7 @@ def test_on_the_command_line(sent: Sent, type_: str, tmp_path: Path) -> None:
 
 
 def _run(system: RunningSystem, *words: str) -> subprocess.CompletedProcess[str]:
-    darkroom = Path(sys.executable).with_name("darkroom")
-    environ, folder = system.environ, system.data_dir
-    return subprocess.run(
-        [darkroom, *words], env=environ, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    return system.darkroom(*words, cwd=system.data_dir, timeout=120)
 
 
 def _insert(system: RunningSystem, task_id: str, type_: str, params: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from darkroom_client import Darkroom
 from PIL import Image
 
 from tests.support.fakes.painter import GROUNDS, Painter, portrait_house
-from tests.support.houses.house import DARKROOM, SAMPLES, House
+from tests.support.running_system import DARKROOM, SAMPLES, RunningSystem
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -35,28 +35,30 @@ def painters() -> Iterator[tuple[Painter, Painter]]:
 
 
 @pytest.fixture(scope="module")
-def house(painters: tuple[Painter, Painter], tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(
+    painters: tuple[Painter, Painter], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningSystem]:
     with portrait_house(tmp_path_factory.mktemp("portrait"), *painters) as opened:
         yield opened
 
 
-def ask(house: House, path: str, body: Any = None) -> bytes:
+def ask(house: RunningSystem, path: str, body: Any = None) -> bytes:
     """The answer to a GET, or to a POST of a picture or of JSON."""
     kind = "image/png" if isinstance(body, bytes) else "application/json"
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{house.address}{path}", data, {"Content-Type": kind})
+    request = urllib.request.Request(f"{house.url}{path}", data, {"Content-Type": kind})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return bytes(answer.read())
 
 
-def order(house: House, **params: Any) -> str:
+def order(house: RunningSystem, **params: Any) -> str:
     """The id of a new portrait."""
     image = json.loads(ask(house, "/v1/images", PORTRAIT))["id"]
     body = {"type": "portrait", "params": {"images": [image], **params}}
     return str(json.loads(ask(house, "/v1/tasks", body))["task_id"])
 
 
-def ended(house: House, task_id: str) -> dict[str, Any]:
+def ended(house: RunningSystem, task_id: str) -> dict[str, Any]:
     """The task, once it is over; its progress may not fall until then."""
     least = 0
 
@@ -71,21 +73,23 @@ def ended(house: House, task_id: str) -> dict[str, Any]:
     return found
 
 
-def balance(house: House) -> int:
+def balance(house: RunningSystem) -> int:
     return int(json.loads(ask(house, "/v1/credits"))["balance"])
 
 
-def picture(house: House, shown: dict[str, Any]) -> Image.Image:
+def picture(house: RunningSystem, shown: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(ask(house, shown["url"])))
 
 
-def said_by(house: House, *command: str) -> str:
+def said_by(house: RunningSystem, *command: str) -> str:
     return subprocess.run(
         [str(DARKROOM), *command], env=house.environ, capture_output=True, text=True, check=True
     ).stdout
 
 
-def test_a_portrait_is_cut_out_painted_and_enlarged(house: House, painters: tuple[Painter, Painter]) -> None:
+def test_a_portrait_is_cut_out_painted_and_enlarged(
+    house: RunningSystem, painters: tuple[Painter, Painter]
+) -> None:
     painter = painters[0]
     before, asked = balance(house), len(painter.asked)
     task = ended(house, order(house, prompt=PROMPT, count=2))
@@ -115,7 +119,7 @@ def test_a_portrait_is_cut_out_painted_and_enlarged(house: House, painters: tupl
 
 
 def test_a_painter_that_is_away_is_replaced_by_its_fallback(
-    house: House, painters: tuple[Painter, Painter]
+    house: RunningSystem, painters: tuple[Painter, Painter]
 ) -> None:
     flux, backup = painters
     flux.answer_with = 401
@@ -128,8 +132,8 @@ def test_a_painter_that_is_away_is_replaced_by_its_fallback(
     assert len(backup.asked) == asked + 1 and [step["status"] for step in task["steps"]] == ["done"] * 3
 
 
-def test_the_python_client_reads_the_steps(house: House) -> None:
-    with Darkroom(house.address) as client:
+def test_the_python_client_reads_the_steps(house: RunningSystem) -> None:
+    with Darkroom(house.url) as client:
         task = client.task(ended(house, order(house, prompt="a hill"))["task_id"])
         assert [(step.name, step.status) for step in task.steps] == [
             (name, "done") for name in ("cut_out", "paint", "enlarge")
@@ -138,7 +142,7 @@ def test_the_python_client_reads_the_steps(house: House) -> None:
         assert client.fetch(cut).startswith(b"\x89PNG") and task.steps[1].images == ()
 
 
-def test_the_types_steps_and_the_history_are_shown(house: House) -> None:
+def test_the_types_steps_and_the_history_are_shown(house: RunningSystem) -> None:
     types = {each["type"]: each for each in json.loads(ask(house, "/v1/types"))["items"]}
     assert types["portrait"]["steps"] == ["cut_out", "paint", "enlarge"] and types["fitting"]["steps"] == []
     task = ended(house, order(house, prompt="a street"))
@@ -151,7 +155,7 @@ def test_the_types_steps_and_the_history_are_shown(house: House) -> None:
     assert "steps: cut_out, paint, enlarge" in said
 
 
-def test_the_run_time_of_each_step_is_a_metric(house: House) -> None:
+def test_the_run_time_of_each_step_is_a_metric(house: RunningSystem) -> None:
     ended(house, order(house, prompt="a wood"))
     lines = ask(house, "/metrics").decode().splitlines()
     for step in ("cut_out", "paint", "enlarge"):

@@ -39,11 +39,7 @@ def system() -> Iterator[RunningSystem]:
 
 
 def _darkroom(system: RunningSystem, *command: str) -> str:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("darkroom"), *command],
-        env=system.environ, check=True, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    return done.stdout.strip()
+    return system.darkroom(*command, check=True, timeout=60).stdout.strip()
 
 
 def _free_port() -> int:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import wait_until
 from tests.support.databases import PlainPostgres
-from tests.support.houses.instant_house import INSERT, INSTANT, Recorder, listener_up, submit, token
+from tests.support.houses.instant_house import INSERT, INSTANT, Recorder, listener_up
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.postgres_databases import give_back, take_database
 from tests.support.servers.postgres_server import server
@@ -42,9 +39,9 @@ def producer(url: str) -> Iterator[PlainPostgres]:
 def test_tasks_by_http_and_sql_are_made_and_seen_on_the_feed(
     system: RunningSystem, producer: PlainPostgres
 ) -> None:
-    recorder = Recorder(system, token(system, "o-1"))
+    recorder = Recorder(system, system.token("o-1"))
     image = system.upload_sample("o-1")
-    submit(system, "o-1", image)
+    system.order("instant", user="o-1", images=[image])
     producer.execute(INSERT, ("o-1", json.dumps({"images": [image]})))
     wait_until(lambda: recorder.completed() == 2, "both are completed on the feed")
     seqs = [event["id"] for event in recorder.events]
@@ -57,10 +54,7 @@ def test_tasks_by_http_and_sql_are_made_and_seen_on_the_feed(
 
 
 def test_the_doctor_finds_all_well(system: RunningSystem) -> None:
-    darkroom = Path(sys.executable).with_name("darkroom")
-    said = subprocess.run(
-        [darkroom, "doctor"], env=system.environ, capture_output=True, text=True, cwd=system.data_dir
-    )
+    said = system.darkroom("doctor", cwd=system.data_dir)
     assert "notifications arrive" in said.stdout and "PostgreSQL" in said.stdout, said.stdout + said.stderr
 
 
@@ -68,13 +62,13 @@ def test_a_server_that_crashes_and_restarts_amid_work_costs_no_task_and_no_credi
     system: RunningSystem, producer: PlainPostgres, url: str
 ) -> None:
     image = system.upload_sample("o-2")
-    recorder = Recorder(system, token(system, "o-2"))
+    recorder = Recorder(system, system.token("o-2"))
     count = 24
     for n in range(count):
         if n % 8 == 4:
             server().stop(crash=n == 4)
             server().start()
-        submit(system, "o-2", image)
+        system.order("instant", user="o-2", images=[image])
 
     def finished() -> bool:
         with contextlib.closing(PlainPostgres(url)) as plain:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 
 from supervisor.database.postgres.postgres_database import PostgresDatabase
 from tests.support.databases import PlainPostgres
-from tests.support.houses.instant_house import INSERT, INSTANT, Recorder, listener_up, submit, token
+from tests.support.houses.instant_house import INSERT, INSTANT, Recorder, listener_up
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.pgbouncer import PGBOUNCER, PgBouncer
 from tests.support.servers.postgres_databases import give_back, take_database
@@ -65,15 +63,14 @@ def one(url: str, sql: str) -> tuple[Any, ...]:
 def order(system: RunningSystem, direct: str, image: str, n: int) -> None:
     """The nth task, by HTTP or past any pooler by SQL."""
     if n % 2:
-        submit(system, "o-1", image)
+        system.order("instant", user="o-1", images=[image])
     else:
         with contextlib.closing(PlainPostgres(direct)) as producer:
             producer.execute(INSERT, ("o-1", json.dumps({"images": [image]})))
 
 
 def doctor(system: RunningSystem) -> str:
-    program = Path(sys.executable).with_name("darkroom")
-    done = subprocess.run([program, "doctor"], env=system.environ, capture_output=True, text=True, cwd="/")
+    done = system.darkroom("doctor", cwd="/")
     return done.stdout + done.stderr
 
 
@@ -116,7 +113,7 @@ def test_with_a_direct_listener_wake_ups_come_at_once_and_a_restarted_pooler_cos
     with running_system(**SETTINGS, DATABASE_URL=through, DATABASE_LISTEN_URL=direct) as system:
         eventually("the web listens", lambda: listener_up(system) == 1.0)
         assert "notifications arrive" in doctor(system)
-        recorder = Recorder(system, token(system, "o-1"))
+        recorder = Recorder(system, system.token("o-1"))
         image = system.upload_sample("o-1")
         count = 24
         for n in range(count):

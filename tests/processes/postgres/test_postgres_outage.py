@@ -5,10 +5,7 @@ A small `make bench ARGS=postgres_outage`, which does the same with 500 tasks an
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,8 +23,7 @@ def shop() -> Iterator[Shop]:
 
 
 def test_the_doctor_finds_nothing_wrong(shop: Shop) -> None:
-    darkroom = Path(sys.executable).with_name("darkroom")
-    doctor = subprocess.run([darkroom, "doctor"], env=shop.system.environ, capture_output=True, text=True)
+    doctor = shop.system.darkroom("doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
 

@@ -15,6 +15,8 @@ from aiohttp import web
 from tests.support.providers.instant_provider import ONE_PIXEL
 from tests.support.servers.served_app import ServedApp
 
+SECRET = "sk-tell-nobody-456"
+
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
@@ -49,6 +51,23 @@ def picture_reply(data: bytes = ONE_PIXEL, **more: Any) -> Reply:
     return Reply(document={"image": base64.b64encode(data).decode()}, **more)
 
 
+def http_type(service: FakeAiService, name: str, **changes: str) -> dict[str, str]:
+    """Settings of a task type, and of its provider of the same name, on a service that answers at once.
+
+    changes: of the provider.
+    """
+    provider = {
+        "KIND": "http",
+        "SECRETS__KEY": SECRET,
+        "RESULT": '["$.image"]',
+        "SUBMIT__URL": f"{service.url}/make",
+        "SUBMIT__HEADERS": json.dumps({"Authorization": "Bearer ${secret.KEY}", "X-Task": "${task_id}"}),
+        "SUBMIT__BODY": json.dumps({"image": "${input.0.data_uri}", "prompt": "${params.prompt}"}),
+    }
+    settings = {f"PROVIDERS__{name}__{key}": value for key, value in (provider | changes).items()}
+    return settings | {f"TASKS__{name}__PROVIDER": name}
+
+
 class FakeAiService(ServedApp):
     """reply: decides on each request; pictures: {name: bytes} served under /pictures/.  Use it as a context."""
 
@@ -59,6 +78,10 @@ class FakeAiService(ServedApp):
         self.asked: list[Asked] = []
         self.answered = 0
         self.broken_off = 0  # requests whose caller went away before the answer
+
+    def asked_for(self, task_id: str) -> int:
+        """How often it was asked for a task, by the header of http_type."""
+        return sum(asked.headers["X-Task"] == task_id for asked in self.asked)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=2**26)

@@ -14,7 +14,8 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
-from tests.support.houses.house import ROOT, House
+from tests.support.repository import ROOT
+from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.served_app import ServedApp
 
 PAGE = ROOT / "docs" / "task-types.md"
@@ -70,7 +71,7 @@ def painted(data_uri: str, colour: tuple[int, int, int]) -> str:
 
 
 @contextlib.contextmanager
-def portrait_house(folder: Path, flux: Painter, backup: Painter) -> Iterator[House]:
+def portrait_house(folder: Path, flux: Painter, backup: Painter) -> Iterator[RunningSystem]:
     """A running `darkroom up` with the type `portrait` as the page declares it, its painters on this host."""
     blocks = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     [example] = [each for each in blocks if "[[tasks." in each]
@@ -78,14 +79,13 @@ def portrait_house(folder: Path, flux: Painter, backup: Painter) -> Iterator[Hou
     toml = toml.replace("https://backup.example.com", backup.url)
     assert toml.count("127.0.0.1") == 2
     (folder / "darkroom.toml").write_text(toml, encoding="utf-8")
-    opened = House(
-        folder,
-        DARKROOM_CONFIG=str(folder / "darkroom.toml"),
-        DARKROOM_PROVIDERS__flux__ALLOW_PRIVATE_ADDRESSES="true",
-        DARKROOM_PROVIDERS__flux_backup__ALLOW_PRIVATE_ADDRESSES="true",
-        DARKROOM_TASKS__portrait__MAX_ATTEMPTS="1",
-    )
-    try:
+    with running_system(
+        config=folder / "darkroom.toml",
+        lifted=False,
+        WORKER_PROCESSES="1",
+        WORKER_THREADS="4",
+        PROVIDERS__flux__ALLOW_PRIVATE_ADDRESSES="true",
+        PROVIDERS__flux_backup__ALLOW_PRIVATE_ADDRESSES="true",
+        TASKS__portrait__MAX_ATTEMPTS="1",
+    ) as opened:
         yield opened
-    finally:
-        opened.end()

@@ -101,6 +101,19 @@ def signature(body: bytes) -> str:
     return hmac.new(SECRET, body, hashlib.sha256).hexdigest()
 
 
+def remote_type(service: RemoteService, name: str, **changes: str) -> dict[str, str]:
+    """Settings of a task type, and of its provider of the same name.  changes: of the type."""
+    return {
+        f"PROVIDERS__{name}__KIND": "python",
+        f"PROVIDERS__{name}__OPTIONS__class": "bench.remote_provider:RemoteProvider",
+        f"PROVIDERS__{name}__OPTIONS__url": service.url,
+        f"PROVIDERS__{name}__ALLOW_PRIVATE_ADDRESSES": "true",  # so it is given the address of `up`
+        f"TASKS__{name}__PROVIDER": name,
+        f"TASKS__{name}__AI_TIMEOUT_SECONDS": "10",
+        f"TASKS__{name}__TIME_LIMIT_SECONDS": "60",
+    } | {f"TASKS__{name}__{key}": value for key, value in changes.items()}
+
+
 class RemoteService(ServedApp):
     """plan: decides on each submission, by its document.  Use it as a context."""
 

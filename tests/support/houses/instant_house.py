@@ -6,26 +6,9 @@ import json
 import threading
 import urllib.request
 
-from supervisor.security.tokens import make_user_token
 from tests.support.running_system import RunningSystem
 
 INSERT = "INSERT INTO task_queue (user_openid, type, params) VALUES (?, 'instant', ?)"
-
-
-def token(system: RunningSystem, user: str) -> str:
-    return make_user_token((system.data_dir / "secret").read_text().strip(), user, ttl_seconds=600)
-
-
-def submit(system: RunningSystem, user: str, image: str) -> str:
-    """Order over HTTP; the task's id."""
-    request = urllib.request.Request(
-        f"{system.url}/v1/tasks",
-        json.dumps({"type": "instant", "params": {"images": [image]}}).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {token(system, user)}"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        assert answer.status == 202
-        return str(json.load(answer)["task_id"])
 
 
 def listener_up(system: RunningSystem) -> float:

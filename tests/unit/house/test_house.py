@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,14 +57,16 @@ PURE = [
 ]
 
 
-def _imports(path: Path) -> Iterator[str]:
+@functools.cache  # a parse of all modules takes seconds, and their trees are too large to keep
+def _imports(path: Path) -> tuple[str, ...]:
     """The modules a file imports, wherever in it and whatever for."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield str(node.module)
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+    return tuple(found)
 
 
 def test_no_import_is_relative() -> None:
