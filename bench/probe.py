@@ -8,10 +8,11 @@ import socket
 import time
 from typing import Any
 
-from actors.providers.base import Accepted, Done, Failed, Job, Lost, Progress, Running
+from actors.providers.base import Done, Job, Progress
+from tests.support.providers.local_provider import LocalProvider
 
 
-class ProbeProvider:
+class ProbeProvider(LocalProvider):
     """Sends `task id, monotonic nanoseconds` to the datagram socket named in options.socket.
 
     options.wait_seconds: how long each task then waits, 0 by default.
@@ -32,14 +33,3 @@ class ProbeProvider:
         if self._wait_seconds:
             await asyncio.sleep(self._wait_seconds)
         return Done((), without_pictures=True)
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        """There is nothing remote."""
-        return Failed(Lost("The probe has no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        """There is nothing remote."""
-        return True
-
-    async def close(self) -> None:
-        """Nothing is held."""

@@ -19,16 +19,13 @@ from actors.attempts import run_providers
 from actors.attempts.outcomes import OrderAgain, after_error, keep_away_at_most_seconds, sign_of
 from actors.entry.work import WORK
 from actors.providers.base import (
-    Accepted,
     CutOff,
     Done,
-    Failed,
     Job,
     Lost,
     NotReady,
     Progress,
     ProviderDown,
-    Running,
     UnknownOutcome,
     Unreachable,
 )
@@ -50,6 +47,7 @@ from tests.conftest import Store, claim_now
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply, picture_reply
 from tests.support.pictures import picture
 from tests.support.providers.adapters import PORTRAIT
+from tests.support.providers.local_provider import LocalProvider
 
 SPAN: Any = SimpleNamespace(trace_id="", fail=lambda *_: None, set_attributes=lambda **_: None)
 
@@ -279,7 +277,7 @@ async def test_a_request_that_can_not_be_looked_up_since_its_server_is_away_cost
 # --- the AI time-out binds a class of the user's own ---
 
 
-class Sleeper:
+class Sleeper(LocalProvider):
     """options.paid: whether it is."""
 
     may_bill_twice = False
@@ -294,15 +292,6 @@ class Sleeper:
         await job.when_there_is_room(write)
         await asyncio.sleep(600)
         raise AssertionError
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        return Failed(Lost("There are none."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        return True
-
-    async def close(self) -> None:
-        """Nothing."""
 
 
 @pytest.mark.parametrize(("paid", "ends"), [(True, ("failed", 1)), (False, ("pending", 1))])

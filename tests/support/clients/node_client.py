@@ -14,6 +14,8 @@ from tests.support.houses.web_server import DEADLINE_SECONDS
 
 FRONT_ENDS = Path(__file__).parents[2] / "front_ends"
 NODE = shutil.which("node")
+# Of the client: a line that is quiet for so long is cut, and asked for again so soon.
+QUICK = {"silenceMs": 1500, "firstBytesMs": 1000, "streamAgainMs": 1000, "longestPauseMs": 1000}
 
 
 class NodeClient:

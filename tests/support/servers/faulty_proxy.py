@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 FEED = "/v1/works/feed"
+CHANGES = "/v1/works/changes"
 _HOP_BY_HOP = {
     "connection",
     "transfer-encoding",

@@ -10,7 +10,7 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -21,40 +21,23 @@ from aiohttp import web as aiohttp_web
 
 from supervisor.security.tokens import make_user_token
 from supervisor.store.tasks import claims
-from tests.support.clients.node_client import NODE, NodeClient, node_client
+from tests.support.clients.node_client import NODE, QUICK, NodeClient, node_client
 from tests.support.houses.shop import USER, Shop
-from tests.support.houses.web_server import SECRET, Web, picture_bytes, running_web, until
+from tests.support.houses.web_server import SECRET, Web, picture_bytes, until
 from tests.support.providers.made_files_provider import MP4
-from tests.support.servers.faulty_proxy import FEED, FaultyProxy
+from tests.support.servers.faulty_proxy import CHANGES, FEED, FaultyProxy
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(not NODE and not os.environ.get("CI"), reason="there is no Node"),
 ]
 
-CHANGES = "/v1/works/changes"
-QUICK = {"silenceMs": 1500, "firstBytesMs": 1000, "streamAgainMs": 1000, "longestPauseMs": 1000}
 
 Client = Callable[..., AbstractAsyncContextManager[NodeClient]]
 
 
 def token_of(user: str = USER, ttl_seconds: float = 600) -> str:
     return make_user_token(SECRET, user, "user", ttl_seconds=ttl_seconds)
-
-
-@pytest.fixture
-async def web(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Web]:
-    async with running_web(
-        tmp_path, ping_seconds=0.5, limits={"open_tasks_per_user": 0, "running_tasks_per_user": 0},
-        credits={"signup_grant": 100_000}, **getattr(request, "param", {}),
-    ) as running:  # fmt: skip
-        yield running
-
-
-@pytest.fixture
-async def proxy(web: Web) -> AsyncIterator[FaultyProxy]:
-    async with FaultyProxy(web.url).running() as running:
-        yield running
 
 
 @pytest.fixture(params=["fetch", "wx"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,14 @@ from typing import Any
 import pytest
 
 from supervisor.security.tokens import make_user_token
-from tests.support.clients.node_client import FRONT_ENDS, NODE, NodeClient, node_page
+from tests.support.clients.node_client import FRONT_ENDS, NODE, QUICK, NodeClient, node_page
 from tests.support.houses.shop import USER, Shop
-from tests.support.houses.web_server import SECRET, Web, running_web
+from tests.support.houses.web_server import SECRET, Web
 from tests.support.repository import ROOT
-from tests.support.servers.faulty_proxy import FEED, FaultyProxy
+from tests.support.servers.faulty_proxy import CHANGES, FEED, FaultyProxy
 from web.app.pages import CLIENT_TWIN, static_files
 
 CUSTOMERS = ROOT.parent / "shared" / "cases" / "customer" / "works.js"
-CHANGES = "/v1/works/changes"
-QUICK = {"silenceMs": 1500, "firstBytesMs": 1000, "streamAgainMs": 1000, "longestPauseMs": 1000}
 DONE = "作品生成完成"
 
 pytestmark = [
@@ -33,21 +31,6 @@ theirs = pytest.mark.skipif(
 )
 
 Phone = Callable[..., AbstractAsyncContextManager[NodeClient]]
-
-
-@pytest.fixture
-async def web(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Web]:
-    async with running_web(
-        tmp_path, ping_seconds=0.5, limits={"open_tasks_per_user": 0, "running_tasks_per_user": 0},
-        credits={"signup_grant": 100_000}, **getattr(request, "param", {}),
-    ) as running:  # fmt: skip
-        yield running
-
-
-@pytest.fixture
-async def proxy(web: Web) -> AsyncIterator[FaultyProxy]:
-    async with FaultyProxy(web.url).running() as running:
-        yield running
 
 
 @pytest.fixture

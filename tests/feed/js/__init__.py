@@ -1,0 +1,1 @@
+"""The JavaScript client and pages that use it, through the faults of real networks."""
