@@ -1,7 +1,7 @@
 """Every request counted, timed and logged, with the route's pattern and never with a query or a token.
 
-The line names the user, the address and the id of the request, and for a refusal (401, 402, 403, 429) its reason, so that the log shows who
-floods the server and why requests are refused.
+The line names the user, the address and the id of the request, and for a refusal (401, 402, 403, 429) its reason, so
+that the log shows who floods the server and why requests are refused.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def request_id_of(request: web.Request) -> str:
     """The caller's id if it is well-formed, else one of our own; the same at each call."""
     known = request.get(_ID)
     if known is None:
-        given = request.headers.getall(HEADER, ())
+        given = request.headers.getall(HEADER, [])
         is_taken = len(given) == 1 and _GIVEN.fullmatch(given[0]) is not None
         known = request[_ID] = given[0] if is_taken else new_request_id()
     return known
