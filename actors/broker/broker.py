@@ -6,21 +6,19 @@ that a process looks alive but runs nothing, that a send hangs, or that messages
 So:
 
 - built without an address, it opens nothing at import; the first use sets its address (`settle`);
-- sending and ringing the *doorbell* are one round trip.  A consumer with a free slot waits at the bell in a blocking
-pop: a message reaches an idle worker within a millisecond.  The bell holds at most one ring; a consumer that answers it
-and leaves messages behind rings again, so one ring is enough for any number of messages and consumers;
+- a consumer with a free slot waits at its queue's list (`actors.broker.list_wait`): a message of any producer reaches
+an idle worker within a millisecond.  All idle consumers of the queue wake, and one of them gets it;
 - a failed send says whether it certainly failed (`MessagesNotSent`);
 - each consumer sends the server a sign of life of its process every few seconds, and looks for dead processes.
 
-Not promised: order, exactly one delivery, and an immediate start for messages of stock Dramatiq producers (they ring no
-bell, and are found within a second).
+Not promised: order and exactly one delivery.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from queue import PriorityQueue
 from typing import TYPE_CHECKING, Any
@@ -35,7 +33,7 @@ from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
-from actors.broker.consumer import BROKER_AWAY, DelayConsumer, DoorbellConsumer, is_delayed
+from actors.broker.consumer import BROKER_AWAY, DelayConsumer, WaitingConsumer, is_delayed
 from actors.broker.unacked import Leases
 
 if TYPE_CHECKING:
@@ -51,7 +49,6 @@ CONTROL_QUEUE = "control"
 CONTROL_THREADS = 2  # of a process; tasks run on its event loop and need none
 REFUSING_THREADS = 1
 HEARTBEAT_TIMEOUT_MS = 60_000  # after this time the server treats a silent process as dead
-RINGS_AT_ONCE = 16  # idle consumers woken by one batch; these ring for the others
 
 
 class BrokerNotSettled(RuntimeError):
@@ -87,7 +84,7 @@ class DarkroomBroker(RedisBroker):
         self._settle = settle
         self._settling = threading.RLock()
         self._client: redis.Redis | None = None
-        self._bell_client_factory: Callable[[], redis.Redis] | None = None
+        self._waiting_client_factory: Callable[[], redis.Redis] | None = None
         self._slots: int | None = None
         self._leases: defaultdict[str, Leases] = defaultdict(Leases)
         self._worker: Worker | None = None
@@ -104,16 +101,16 @@ class DarkroomBroker(RedisBroker):
     # --- settling ---
 
     def configure(
-        self, *, client: redis.Redis, bell_client_factory: Callable[[], redis.Redis], slots: int
+        self, *, client: redis.Redis, waiting_client_factory: Callable[[], redis.Redis], slots: int
     ) -> None:
         """Set the server's address.  Opens nothing.
 
-        client: for all calls.  bell_client_factory: a client for each consumer, as a blocking pop holds its
-        connection.  Both: no retries, and a socket time-out above BELL_SECONDS.  slots: messages at once in a
+        client: for all calls.  waiting_client_factory: a client for each consumer, as a wait holds its
+        connection.  Both: no retries.  slots: messages at once in a
         process, beside those of the control queue.
         """
         with self._settling:
-            self._bell_client_factory, self._slots = bell_client_factory, slots
+            self._waiting_client_factory, self._slots = waiting_client_factory, slots
             self.scripts = {
                 name: client.register_script(script.script) for name, script in self.scripts.items()
             }
@@ -121,7 +118,7 @@ class DarkroomBroker(RedisBroker):
 
     @property
     def client(self) -> redis.Redis:
-        """The client for all calls but the doorbell's.  Raises BrokerNotSettled."""
+        """The client for all calls but the consumers' waits.  Raises BrokerNotSettled."""
         self._settle_once()
         assert self._client is not None
         return self._client
@@ -137,11 +134,11 @@ class DarkroomBroker(RedisBroker):
         assert self._slots is not None
         return self._slots
 
-    def new_bell_client(self) -> redis.Redis:
-        """A client for one consumer's blocking pop.  Raises BrokerNotSettled."""
+    def new_waiting_client(self) -> redis.Redis:
+        """A client for the waits of one consumer.  Raises BrokerNotSettled."""
         self._settle_once()
-        assert self._bell_client_factory is not None
-        return self._bell_client_factory()
+        assert self._waiting_client_factory is not None
+        return self._waiting_client_factory()
 
     def take_new_id(self) -> None:
         """From now on this is another consumer to the server."""
@@ -190,9 +187,8 @@ class DarkroomBroker(RedisBroker):
     def _post(
         self, messages: list[Message[Any]], *, load_script: bool = False
     ) -> list[tuple[Message[Any], Exception]]:
-        """Send and ring.  Returns the messages that the server refused, with its reason.  Raises MessagesNotSent."""
+        """Send.  Returns the messages that the server refused, with its reason.  Raises MessagesNotSent."""
         dispatch = self.scripts["dispatch"]
-        rings = Counter(message.queue_name for message in messages if not is_delayed(message.queue_name))
         with self.client.pipeline(transaction=False) as pipe:
             try:
                 pipe.connection = self.client.connection_pool.get_connection()
@@ -204,39 +200,16 @@ class DarkroomBroker(RedisBroker):
                 arguments = self._arguments("enqueue", message.queue_name)
                 arguments += [message.options["redis_message_id"], message.encode()]
                 pipe.evalsha(dispatch.sha, 1, self.namespace, *arguments)
-            for queue_name, count in rings.items():
-                self._add_ring(pipe, queue_name, count)
             try:
                 replies = pipe.execute(raise_on_error=False)[int(load_script) :]
             except BROKER_AWAY as error:
                 raise MessagesNotSent(error, certain=False, messages=messages) from error
-        replied = zip(messages, replies, strict=False)  # the rings' replies come last, and don't matter
+        replied = zip(messages, replies, strict=True)
         return [(message, reply) for message, reply in replied if isinstance(reply, Exception)]
-
-    # --- the doorbell ---
-
-    def bell_key(self, queue_name: str) -> str:
-        """The key of this queue's bell."""
-        return f"{self.namespace}:{queue_name}.bell"
-
-    def ring(self, queue_name: str) -> None:
-        """Wake one consumer of this queue, or the next that has a free slot."""
-        with self.client.pipeline(transaction=False) as pipe:
-            self._add_ring(pipe, queue_name, 1)
-            pipe.execute()
 
     def queue_key(self, queue_name: str) -> str:
         """The list of this queue's waiting messages."""
         return f"{self.namespace}:{queue_name}"
-
-    def has_waiting(self, queue_name: str) -> bool:
-        """Whether messages of this queue wait at the server."""
-        return bool(self.client.exists(self.queue_key(queue_name)))
-
-    def _add_ring(self, pipe: Any, queue_name: str, count: int) -> None:
-        key = self.bell_key(queue_name)
-        pipe.lpush(key, *["1"] * min(count, RINGS_AT_ONCE))  # a consumer that waits takes one before the trim
-        pipe.ltrim(key, 0, 0)
 
     # --- consuming ---
 
@@ -245,7 +218,7 @@ class DarkroomBroker(RedisBroker):
         leases = self._leases[queue_name]
         if is_delayed(queue_name):
             return DelayConsumer(self, queue_name, prefetch, leases)
-        return DoorbellConsumer(
+        return WaitingConsumer(
             self, queue_name, CONTROL_THREADS if queue_name == CONTROL_QUEUE else prefetch, leases
         )
 
@@ -336,10 +309,14 @@ class DarkroomBroker(RedisBroker):
     def begin_drain(self) -> None:
         """Fetch nothing more, and give back fetched messages that were not started.  Running ones go on."""
         self.draining.set()
+        if self._worker is not None:
+            for thread in self._worker.consumers.values():
+                if isinstance(thread.consumer, WaitingConsumer):
+                    thread.consumer.interrupt()
         self.give_back_unstarted()
 
     def give_back_unstarted(self) -> None:
-        """Return the messages that wait for a thread in this process, and ring for other consumers.
+        """Return the messages that wait for a thread in this process.
 
         Called by begin_drain, and by each consumer when it notices the drain: it may just have handed over one more.
         """

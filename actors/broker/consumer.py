@@ -1,9 +1,9 @@
-"""Consumers: they wait at the doorbell, survive outages of the broker, and lose no fetched message.
+"""Consumers: they wait at their queue's list, survive outages of the broker, and lose no fetched message.
 
 One consumer serves one queue in one process, on one of dramatiq's threads, and makes all calls of the server: worker
 threads only note acknowledgements, which are sent with the next fetch in one round trip, so no job waits for the
 broker.
-Each call of `__next__` ends within about a second while the broker is well, so that a stop is noticed; while it is
+Each call of `__next__` ends within WAIT_SECONDS while the broker is well, or about a second after a stop; while it is
 frozen, within the client's socket time-out.
 
 An absent broker is a state, not an error: dramatiq's own way (drop the consumer, wait 3 s, start a new one) loses
@@ -24,6 +24,7 @@ from dramatiq import Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed, DecodeError
 
+from actors.broker.list_wait import ListWait
 from actors.broker.unacked import Leases
 from supervisor.broker.broker_errors import in_words
 
@@ -32,9 +33,10 @@ log = logging.getLogger(__name__)
 # All errors of the client: time-outs, refused connections, a replica's refusal, no memory.  All are handled alike.
 BROKER_AWAY = (redis.RedisError, OSError)
 
-BELL_SECONDS = 1  # one blocking pop; also the longest delay after a lost ring.  Below the socket time-out
-IDLE_SECONDS = 1.0  # the sleep of a consumer without work; also how late it may notice a stop
-TIDY_SECONDS = 5.0  # the server treats us as dead after 60 s: eleven may fail
+WAIT_SECONDS = 8.0  # one wait at the list, while nothing of this queue is in the process
+BUSY_SECONDS = 1.0  # the same while something is: also how late its acknowledgement may be sent
+IDLE_SECONDS = 1.0  # the sleep of a consumer in a drain; also how late it may notice the end
+TIDY_SECONDS = 5.0  # the server treats us as dead after 60 s: several may fail
 RECONCILE_SECONDS = 30.0
 RECONCILE_AGAIN_SECONDS = 2.0  # a frozen server runs a timed-out fetch when it wakes, perhaps after our check
 RETRY_SECONDS = 0.5
@@ -51,11 +53,8 @@ class Server(Protocol):
 
     draining: threading.Event
 
-    def new_bell_client(self) -> redis.Redis: ...
-    def bell_key(self, queue_name: str) -> str: ...
+    def new_waiting_client(self) -> redis.Redis: ...
     def queue_key(self, queue_name: str) -> str: ...
-    def ring(self, queue_name: str) -> None: ...
-    def has_waiting(self, queue_name: str) -> bool: ...
     def tidy(self, queue_name: str) -> None: ...
     def leased_to_us(self, queue_name: str) -> list[str]: ...
     def payloads(self, queue_name: str, message_ids: list[str]) -> list[bytes | None]: ...
@@ -66,7 +65,7 @@ class Server(Protocol):
     ) -> tuple[list[str], list[bytes | None]]: ...
 
 
-class DoorbellConsumer(Consumer):
+class WaitingConsumer(Consumer):
     """Consumes one queue.  prefetch: how many messages may be in this process, running ones included."""
 
     tidy_seconds = TIDY_SECONDS
@@ -77,9 +76,7 @@ class DoorbellConsumer(Consumer):
         self._broker = broker
         self._leases = leases
         self._received: deque[MessageProxy] = deque()
-        self._bell = broker.new_bell_client()
-        self._may_have_left_some = True
-        self._must_ring_on = False
+        self._wait = ListWait(broker.new_waiting_client())
         self._tidy_at = self._reconcile_at = 0.0
         self._away_since: float | None = None
 
@@ -111,8 +108,7 @@ class DoorbellConsumer(Consumer):
         self._leases.owe(message.options["redis_message_id"], "nack")
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give them back, and ring for other consumers.  Raises ConnectionClosed; then a later reconcile gives them
-        back."""
+        """Give them back.  Raises ConnectionClosed; then a later reconcile gives them back."""
         message_ids = [message.options["redis_message_id"] for message in messages]
         if not message_ids:
             return
@@ -123,8 +119,7 @@ class DoorbellConsumer(Consumer):
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Give back messages that were not passed on, send owed acknowledgements, and leave the doorbell.  Raises
-        ConnectionClosed."""
+        """Give back messages that were not passed on, send owed acknowledgements, and end.  Raises ConnectionClosed."""
         try:
             if self._away_since is None:
                 self._give_back_received()
@@ -132,7 +127,7 @@ class DoorbellConsumer(Consumer):
         except BROKER_AWAY as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
         finally:
-            self._bell.close()
+            self._wait.close()
 
     def _give_back_received(self) -> None:
         messages, self._received = list(self._received), deque()
@@ -140,36 +135,31 @@ class DoorbellConsumer(Consumer):
 
     # --- waiting and fetching ---
 
-    def _wait_and_fetch(self) -> None:
-        if not self._leases.wait_until_fewer_than(self.prefetch, seconds=BELL_SECONDS):
-            return
-        if self._may_have_left_some:
-            self._may_have_left_some = self._fetch()
-            if self._received:
-                return
-        # The last fetch emptied the queue, and every message since then has rung: no need to fetch before waiting.
-        rang, has_waiting = self._answer_the_bell()
-        if rang and self._broker.draining.is_set():
-            self._broker.ring(self.queue_name)  # the ring was meant for a consumer that still works
-            return
-        if not rang and not has_waiting:
-            self._pay()
-            return
-        self._may_have_left_some = self._fetch()
-        self._must_ring_on = rang and self._may_have_left_some
+    def interrupt(self) -> None:
+        """End a wait: the drain has begun."""
+        self._wait.interrupt()
 
-    def _fetch(self) -> bool:
-        """Take as many messages as there is room for.  Returns whether the room is full, so that some may be left."""
-        room = self.prefetch - self._leases.count()
-        payloads = self._exchange(room)
-        for payload in payloads:
+    def _wait_and_fetch(self) -> None:
+        if not self._leases.wait_until_fewer_than(self.prefetch, seconds=BUSY_SECONDS):
+            return
+        has_messages = self._wait.until_filled(self._broker.queue_key(self.queue_name), self._wait_seconds())
+        if has_messages and not self._broker.draining.is_set():
+            self._fetch()
+        else:
+            self._pay()
+
+    def _wait_seconds(self) -> float:
+        return BUSY_SECONDS if self._leases.count() or self._leases.owed() else WAIT_SECONDS
+
+    def _fetch(self) -> None:
+        """Take as many messages as there is room for."""
+        for payload in self._exchange(self.prefetch - self._leases.count()):
             message = _decoded(payload)
             if message is None:  # acknowledged elsewhere, or unreadable: reconcile handles both
                 self._reconcile_at = 0.0
                 continue
             self._leases.hold(message.options["redis_message_id"])
             self._received.append(MessageProxy(message))
-        return len(payloads) == room
 
     def _exchange(self, room: int) -> list[bytes | None]:
         """Send owed acknowledgements and fetch, in one round trip.  Both count as a heartbeat."""
@@ -182,22 +172,10 @@ class DoorbellConsumer(Consumer):
         if self._leases.owed():
             self._exchange(0)
 
-    def _answer_the_bell(self) -> tuple[bool, bool]:
-        """Whether it rang within BELL_SECONDS, and whether messages wait then, in one round trip."""
-        with self._bell.pipeline(transaction=False) as pipe:
-            pipe.blpop([self._broker.bell_key(self.queue_name)], timeout=BELL_SECONDS)
-            pipe.exists(self._broker.queue_key(self.queue_name))
-            rang, waiting = pipe.execute()
-        return rang is not None, bool(waiting)
-
     # --- upkeep ---
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        if self._must_ring_on:  # we answered a ring for more messages than we could take
-            self._must_ring_on = False
-            if self._broker.has_waiting(self.queue_name):
-                self._broker.ring(self.queue_name)
         if now >= self._tidy_at:
             self._broker.tidy(self.queue_name)
             self._tidy_at = now + self.tidy_seconds
@@ -242,11 +220,9 @@ class DoorbellConsumer(Consumer):
 
     def _give_back(self, message_ids: list[str]) -> None:
         self._broker.do_requeue(self.queue_name, *message_ids)
-        if not is_delayed(self.queue_name):
-            self._broker.ring(self.queue_name)
 
 
-class DelayConsumer(DoorbellConsumer):
+class DelayConsumer(WaitingConsumer):
     """Consumes a queue of delayed messages.  Darkroom sends none, so it polls seldom and costs little."""
 
     tidy_seconds = DELAYED_FETCH_SECONDS
@@ -264,7 +240,8 @@ class DelayConsumer(DoorbellConsumer):
             self._fetch_at = now + DELAYED_FETCH_SECONDS
         self._pay()
         if not self._received:
-            time.sleep(IDLE_SECONDS)
+            is_empty = not self._leases.count()  # with messages here, dramatiq must see when they are due
+            self._wait.pause(max(IDLE_SECONDS, self._fetch_at - now) if is_empty else IDLE_SECONDS)
 
 
 def _decoded(payload: bytes | None) -> Message[Any] | None:

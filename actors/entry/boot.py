@@ -59,7 +59,7 @@ def settle(broker: DarkroomBroker) -> None:
     address = broker_address(settings)
     broker.configure(
         client=open_client(address),
-        bell_client_factory=functools.partial(open_client, address),
+        waiting_client_factory=functools.partial(open_client, address),
         slots=REFUSING_THREADS,
     )
 

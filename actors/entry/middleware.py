@@ -17,6 +17,7 @@ from actors.broker.slots import Slots
 from actors.worker.event_loop import EventLoop
 from actors.worker.watchdog import Watchdog
 
+TIME_LIMIT_CHECK_MS = 5_000  # no actor has a limit below 50 s; attempts have a time limit of their own
 STALE_TICK_SECONDS = 55  # an older tick is skipped; the next minute has its own
 
 
@@ -33,5 +34,5 @@ def broker_middleware(*own: Middleware) -> list[Middleware]:
         *own,
         Watchdog(),
         ShutdownNotifications(),
-        TimeLimit(),
+        TimeLimit(interval=TIME_LIMIT_CHECK_MS),
     ]

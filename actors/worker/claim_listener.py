@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# One wait; how late a stop may be noticed.  An idle server ends it up to 0.1 s late, which must be below OURS_SECONDS.
-POP_SECONDS = 0.9
-OURS_SECONDS = 1.0  # from the beginning of a wait: for so long its message is not taken
+# One wait at the list.  An idle server may end it a second late, which must be below the client's time-out.
+POP_SECONDS = 8.0
+ROOM_SECONDS = 0.9  # one wait for a free slot, or for the event loop
+OURS_SECONDS = 1.0  # from the answer to a pop: for so long its message is not taken
+# A message that seems to be read so long before its answer came: the server's clock was set.
+CLOCK_STEP_SECONDS = 0.1
 TAKE_OVER_SECONDS = 0.5  # the time for the loop to accept a popped message
 AGAIN_SECONDS = 0.5  # while the broker is away
 
@@ -89,19 +91,19 @@ class ClaimListener:
 
     def _run(self) -> None:
         while not self._ending.is_set():
-            if not self._has_room.wait(POP_SECONDS) or not self._loop_answers():
+            if not self._has_room.wait(ROOM_SECONDS) or not self._loop_answers():
                 continue
             try:
                 if self._is_unsure:
                     self._put_back()
                     self._is_unsure = False
-                asked_at = time.monotonic()
-                sent = self._lists.pop(self._kind, self._worker_id, seconds=POP_SECONDS)
+                popped = self._lists.pop(self._kind, self._worker_id, seconds=POP_SECONDS)
                 self._note_presence()
-                if sent is None:
+                if popped is None:
                     continue
-                if time.monotonic() - asked_at < OURS_SECONDS and self._has_room.is_set():
-                    self._hand_over(sent)
+                is_ours = -CLOCK_STEP_SECONDS < popped.unread_seconds < OURS_SECONDS
+                if is_ours and self._has_room.is_set():
+                    self._hand_over(popped.sent)
                 else:
                     self._put_back()
             except BROKER_AWAY as error:
@@ -114,7 +116,7 @@ class ClaimListener:
 
     def _loop_answers(self) -> bool:
         """Whether the loop has answered the last call."""
-        if self._unanswered is None or self._unanswered.is_answered.wait(POP_SECONDS):
+        if self._unanswered is None or self._unanswered.is_answered.wait(ROOM_SECONDS):
             self._unanswered = None
             return True
         return False

@@ -402,13 +402,19 @@ class Worker:
         The process lives on: if it was not marked dead, it continues with the same id when a beat gets through.
         """
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(self._until_watch_seconds())
             try:
                 if not self.may_start_requests():
                     self._cancel_all("no heartbeat got through in time", but_what_is_paid=True)
                 self._leave_if_idle()
             except Exception:
                 log.exception("lease_watch_failed", worker=self.id)  # the next look may succeed
+
+    def _until_watch_seconds(self) -> float:
+        """Until the lease ends if no further beat gets through; after that, and where idleness counts, one check a
+        second."""
+        left = self._renewed_at + self.settings.silent_seconds - time.monotonic()
+        return WATCH_SECONDS if left <= 0 or self.settings.worker_exit_when_idle_seconds else left
 
     def _cancel_all(self, reason: str, *, but_what_is_paid: bool = False) -> None:
         """but_what_is_paid: an answer that has arrived does no harm beside another attempt, and is still stored."""

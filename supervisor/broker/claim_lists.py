@@ -9,8 +9,9 @@ the claims; a lost list costs only time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from config.settings import Settings
 from supervisor.broker.broker_address import broker_address
@@ -44,6 +45,17 @@ class Place(NamedTuple):
     is_popped: bool = False
 
 
+class Popped(NamedTuple):
+    """A popped message, as it was sent.
+
+    unread_seconds: since the server answered the pop, by the server's clock and ours, neither of which is compared with
+    the other; negative if the server's was set forward meanwhile.
+    """
+
+    sent: bytes
+    unread_seconds: float
+
+
 class ClaimLists:
     """client: without retries, and with a time-out longer than any pop."""
 
@@ -58,14 +70,21 @@ class ClaimLists:
                 pipe.rpush(self.key(message.kind, message.worker_id), self._keys.sealed(message))
             pipe.execute()
 
-    def pop(self, kind: str, worker_id: str, *, seconds: float) -> bytes | None:
-        """The message in front of a list, as it was sent; None if none comes within so many seconds.
+    def pop(self, kind: str, worker_id: str, *, seconds: float) -> Popped | None:
+        """The message in front of a list; None if none comes within so many seconds.
 
         Until it is owned or put back, the dispatcher may take it if it stays there too long.
         """
-        key = self.key(kind, worker_id)
-        popped: Any = self._client.blmove(key, _popped(key), seconds)  # type: ignore[arg-type]  # it may be a fraction
-        return None if popped is None else bytes(popped)
+        key, asked_at = self.key(kind, worker_id), time.monotonic()
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.blmove(key, _popped(key), seconds)  # type: ignore[arg-type]  # it may be a fraction
+            pipe.time()
+            asked, popped, answered = pipe.execute()
+        if popped is None:
+            return None
+        waited_seconds = answered[0] - asked[0] + (answered[1] - asked[1]) / 1_000_000
+        return Popped(bytes(popped), time.monotonic() - asked_at - waited_seconds)
 
     def own(self, kind: str, worker_id: str) -> bool:
         """Own a popped message, so that it can't be taken any more; False if it was taken."""

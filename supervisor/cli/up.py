@@ -25,7 +25,7 @@ import structlog
 from config.settings import Settings, environment_of
 from supervisor.broker.broker_address import socket_path
 from supervisor.broker.broker_mode import refuse_unusable_mode
-from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, log_path
+from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, hurry, log_path
 from supervisor.cli.doctor.provider_check import check_providers
 from supervisor.core.errors import SettingFault
 from supervisor.core.placement import in_words
@@ -107,6 +107,12 @@ def run_up(settings: Settings) -> int:
         _mark_the_dead_of_last_time(database)
         take_back(settings.data_dir)  # a request to an earlier `up`
         listening = listen_on(settings.host, settings.port)
+
+        def begin_stop() -> None:
+            listening.close()  # after web has stopped, clients are refused and do not wait
+            if not settings.broker_url:
+                hurry(settings.data_dir)
+
         if forks is not None:
             forks.is_settled(wait=True)  # it has imported while we migrated
         try:
@@ -114,7 +120,7 @@ def run_up(settings: Settings) -> int:
                 programs(settings, database, start_secret, listening.fileno(), forks),
                 state_path(settings.data_dir),
                 on_all_ready=lambda: _say_ready(settings, url_file, start_secret),
-                on_stopping=listening.close,  # after web has stopped, clients are refused and do not wait
+                on_stopping=begin_stop,
                 asked_to_renew=lambda: take(settings.data_dir),
             ).run()
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from queue import PriorityQueue
 from types import SimpleNamespace
@@ -15,7 +17,8 @@ from dramatiq.errors import ConnectionClosed
 
 from actors.broker import consumer as consumer_module
 from actors.broker.broker import DarkroomBroker
-from actors.broker.consumer import DoorbellConsumer
+from actors.broker.consumer import WaitingConsumer
+from actors.broker.list_wait import ListWait
 from supervisor.broker.broker_client import open_client
 from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
 
@@ -23,7 +26,8 @@ from tests.support.servers.broker_server import BrokerServer, darkroom_broker, h
 @pytest.fixture
 def server(running_server: BrokerServer, monkeypatch: pytest.MonkeyPatch) -> BrokerServer:
     running_server.flush()
-    monkeypatch.setattr(consumer_module, "BELL_SECONDS", 0.01)
+    monkeypatch.setattr(consumer_module, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(consumer_module, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(consumer_module, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(consumer_module, "RETRY_SECONDS", 0.01)
     return running_server
@@ -78,7 +82,7 @@ def payloads(broker: RedisBroker) -> int:
     return int(client.hlen("dramatiq:tasks.msgs"))
 
 
-def forget_time(consumer: DoorbellConsumer) -> None:
+def forget_time(consumer: WaitingConsumer) -> None:
     """Everything that is done by the clock is due."""
     consumer._reconcile_at = consumer._tidy_at = 0.0
 
@@ -319,14 +323,12 @@ def test_stock_a_full_consumer_falls_silent(server):
 # --- giving back ---
 
 
-def test_requeued_messages_wait_for_others_and_ring(broker):
+def test_requeued_messages_wait_for_others(broker):
     broker.enqueue_many(hint(name) for name in "ab")
     consumer = broker.consume("tasks", prefetch=2)
     messages = [next_message(consumer), next_message(consumer)]
-    broker.client.delete(broker.bell_key("tasks"))
     consumer.requeue(messages)
     assert (waiting(broker), leases(broker)) == (2, 0)
-    assert broker.client.llen(broker.bell_key("tasks")) == 1
 
 
 def test_a_failed_requeue_is_a_closed_connection(server, broker):
@@ -376,7 +378,7 @@ def test_a_draining_consumer_takes_nothing_and_gives_back_unstarted_messages(bro
     running, unstarted = next_message(consumer), next_message(consumer)
     work_queue: PriorityQueue[Any] = PriorityQueue()
     work_queue.put(SimpleNamespace(message=unstarted))
-    thread = SimpleNamespace(requeue_messages=consumer.requeue)
+    thread = SimpleNamespace(requeue_messages=consumer.requeue, consumer=consumer)
     broker.begin_work(SimpleNamespace(work_queue=work_queue, consumers={"tasks": thread}))
     broker.begin_drain()
     broker.enqueue(hint("d"))
@@ -387,65 +389,64 @@ def test_a_draining_consumer_takes_nothing_and_gives_back_unstarted_messages(bro
     assert leases(broker) == 0
 
 
-def test_a_draining_consumer_passes_a_ring_on(broker):
+def test_a_drain_that_begins_while_a_consumer_waits_leaves_the_message_to_others(broker):
     consumer = broker.consume("tasks", prefetch=1)
 
-    def rings() -> tuple[bool, bool]:
-        """The drain begins while the consumer waits at the bell, and then it rings."""
+    def until_filled(key: str, seconds: float) -> bool:
         broker.draining.set()
-        return True, True
+        return True
 
-    consumer._answer_the_bell = rings
+    broker.enqueue(hint("a"))
+    consumer._wait.until_filled = until_filled
     assert received(consumer, calls=1) == []
-    assert broker.client.llen(broker.bell_key("tasks")) == 1
+    assert (waiting(broker), leases(broker)) == (1, 0)
 
 
-# --- the doorbell ---
+# --- waiting ---
 
 
-def test_a_consumer_that_answers_a_ring_and_leaves_messages_rings_for_the_next(server, broker):
-    other = darkroom_broker(server)
-    ours, others = broker.consume("tasks", prefetch=1), other.consume("tasks", prefetch=1)
-    next(ours), next(others)
-
-    def rings() -> tuple[bool, bool]:
-        """Two messages arrive while it waits, with one ring."""
-        broker.enqueue_many([hint("a"), hint("b")])
-        broker.client.delete(broker.bell_key("tasks"))
-        return True, True
-
-    ours._answer_the_bell = rings
-    assert received(ours, calls=1) == ["a"]
-    assert received(ours, calls=1) == []
-    assert broker.client.llen(broker.bell_key("tasks")) == 1
-    assert received(others) == ["b"]
+def test_a_wait_takes_nothing_out_of_the_list_and_keeps_its_order(server):
+    broker = darkroom_broker(server)
+    sent = broker.enqueue_many(hint(name) for name in "abc")
+    wait = ListWait(open_client(server.address))
+    assert wait.until_filled("dramatiq:tasks", 5.0)
+    wait.close()
+    with server.client() as client:
+        order = [member.decode() for member in client.lrange("dramatiq:tasks", 0, -1)]
+    assert order == [message.options["redis_message_id"] for message in sent]
 
 
-def test_a_message_without_a_ring_is_found_all_the_same(server, broker):
+def test_a_wait_ends_at_an_interrupt_even_at_an_earlier_one(server):
+    wait = ListWait(open_client(server.address))
+    wait.interrupt()
+    began = time.monotonic()
+    assert not wait.until_filled("dramatiq:tasks", 60.0)
+    assert time.monotonic() - began < 30
+    darkroom_broker(server).enqueue(hint("a"))
+    assert wait.until_filled("dramatiq:tasks", 60.0), "it was for one wait only"
+    wait.close()
+
+
+def test_a_message_of_a_stock_producer_is_found_at_once(server, broker, monkeypatch):
+    monkeypatch.setattr(consumer_module, "WAIT_SECONDS", 60)
     consumer = broker.consume("tasks", prefetch=1)
-    next(consumer)
-    stock_broker(server).enqueue(hint("a"))
-    assert received(consumer) == ["a"]
+    later = threading.Timer(0.2, stock_broker(server).enqueue, [hint("a")])
+    later.start()
+    began = time.monotonic()
+    assert received(consumer, calls=1) == ["a"]
+    assert time.monotonic() - began < 30
+    later.join()
 
 
 def test_an_acknowledgement_is_sent_while_no_message_comes(broker):
     consumer = broker.consume("tasks", prefetch=2)
     broker.enqueue(hint("a"))
     message = next_message(consumer)
-    assert received(consumer, calls=2) == []  # the ring of its arrival is answered
+    assert received(consumer, calls=2) == []
     consumer.ack(message)
     assert leases(broker) == 1
     assert received(consumer, calls=1) == []
     assert leases(broker) == 0
-
-
-def test_a_full_consumer_leaves_the_ring_for_others(broker):
-    broker.enqueue(hint("a"))
-    consumer = broker.consume("tasks", prefetch=1)
-    next_message(consumer)
-    broker.enqueue(hint("b"))
-    assert received(consumer) == []
-    assert broker.client.llen(broker.bell_key("tasks")) == 1
 
 
 # --- an absent broker ---

@@ -21,11 +21,6 @@ def waiting(server: BrokerServer, queue: str = "tasks") -> int:
         return int(client.llen(f"dramatiq:{queue}"))
 
 
-def rings(server: BrokerServer, queue: str = "tasks") -> int:
-    with server.client() as client:
-        return int(client.llen(f"dramatiq:{queue}.bell"))
-
-
 # --- settling ---
 
 
@@ -48,7 +43,7 @@ def test_the_first_use_settles_once(server):
         uses.append(broker)
         broker.configure(
             client=open_client(server.address),
-            bell_client_factory=lambda: open_client(server.address),
+            waiting_client_factory=lambda: open_client(server.address),
             slots=7,
         )
 
@@ -73,7 +68,7 @@ def reads_of_the_server(client: redis.Redis) -> int:
     return int(stats["total_reads_processed"])
 
 
-def test_a_message_and_its_ring_are_one_round_trip(own_server):
+def test_a_message_is_one_round_trip(own_server):
     broker = darkroom_broker(own_server)
     broker.enqueue(hint("warm: connected, script loaded"))
     with own_server.client() as observer:
@@ -93,31 +88,13 @@ def test_many_messages_are_one_round_trip_and_keep_their_order(own_server):
     assert order == [message.options["redis_message_id"] for message in sent]
 
 
-def test_the_bell_holds_one_ring_for_any_number_of_unread_messages(server):
-    broker = darkroom_broker(server)
-    broker.enqueue_many(hint(str(n)) for n in range(300))
-    for n in range(10):
-        broker.enqueue(hint(str(n)))
-    assert (waiting(server), rings(server)) == (310, 1)
-
-
-def test_each_queue_has_its_own_bell(server):
-    darkroom_broker(server).enqueue_many([hint("a"), hint("b", queue="control")])
-    assert (rings(server), rings(server, "control")) == (1, 1)
-
-
-def test_a_delayed_message_rings_no_bell(server):
-    darkroom_broker(server).enqueue(hint("a"), delay=60_000)
-    assert (waiting(server, "tasks.DQ"), rings(server), rings(server, "tasks.DQ")) == (1, 0, 0)
-
-
 def test_a_server_that_forgot_the_script_gets_each_message_once(server):
     broker = darkroom_broker(server)
     broker.enqueue(hint("warm"))
     with server.client() as client:
         client.script_flush()
     broker.enqueue_many([hint("a"), hint("b")])
-    assert (waiting(server), rings(server)) == (3, 1)
+    assert waiting(server) == 3
 
 
 # --- failing ---

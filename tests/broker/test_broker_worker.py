@@ -1,10 +1,11 @@
-"""A whole worker in this process: slots, the doorbell, drain, the watchdog, the event loop, ticks."""
+"""A whole worker in this process: slots, waiting, drain, the watchdog, the event loop, ticks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -28,13 +29,14 @@ from dramatiq.results import Results
 from periodiq import PeriodiqMiddleware, cron
 
 from actors.broker import consumer as consumer_module
+from actors.broker import slots as slots_module
 from actors.broker.broker import DarkroomBroker
 from actors.broker.periodic_once import utc_minute
 from actors.entry.middleware import broker_middleware
 from actors.worker.event_loop import CoroutineWouldNotEnd, PatientEventLoopThread
 from actors.worker.watchdog import dead_threads
 from supervisor.broker.broker_client import open_client
-from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
+from tests.support.servers.broker_server import darkroom_broker, hint
 from tests.support.waiting import eventually
 
 
@@ -85,17 +87,11 @@ def start_worker() -> Iterator[StartWorker]:
 
 
 @pytest.fixture
-def bell_waits_long(
-    server: BrokerServer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """Only a ring, or a freed slot, makes a consumer fetch in time for the test."""
-    monkeypatch.setattr(consumer_module, "BELL_SECONDS", 20)
-    yield
-    consumers = [thread for worker in start_worker.workers for thread in worker.consumers.values()]
-    for thread in consumers:
-        thread.stop()
-    with server.client() as client:
-        client.lpush("dramatiq:tasks.bell", *["the end"] * len(consumers))
+def waits_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a message, a freed slot or a stop ends a wait in time for the test."""
+    for wait in ("WAIT_SECONDS", "BUSY_SECONDS"):
+        monkeypatch.setattr(consumer_module, wait, 60.0)
+    monkeypatch.setattr(slots_module, "WAIT_SECONDS", 60.0)
 
 
 # --- the list of middleware ---
@@ -172,57 +168,61 @@ def test_stock_a_process_prefetches_twice_its_capacity(server):
         worker.stop(timeout=90_000)
 
 
-# --- the doorbell ---
+# --- waiting ---
 
 
 def commands(client: Any, name: str) -> int:
     return int(client.info("commandstats").get(f"cmdstat_{name}", {}).get("calls", 0))
 
 
-def test_an_idle_worker_waits_instead_of_polling(server, start_worker):
+def waiting_consumers(client: Any) -> int:
+    return int(client.info("clients")["blocked_clients"])
+
+
+def test_an_idle_worker_waits_instead_of_polling(server, start_worker, monkeypatch):
+    monkeypatch.setattr(consumer_module, "WAIT_SECONDS", 0.5)
     broker = darkroom_broker(server, *broker_middleware(), slots=16)
     broker.declare_queue("tasks")
     start_worker(broker)
     with server.client() as client:
-        eventually("it waits at the bell", lambda: client.info("clients")["blocked_clients"] == 1)
-        before = {name: commands(client, name) for name in ("blpop", "evalsha")}
-        eventually("three pops later", lambda: commands(client, "blpop") >= before["blpop"] + 3)
+        eventually("it waits", lambda: waiting_consumers(client) == 1)
+        before = {name: commands(client, name) for name in ("blmove", "evalsha")}
+        eventually("three waits later", lambda: commands(client, "blmove") >= before["blmove"] + 3)
         fetches = commands(client, "evalsha") - before["evalsha"]
-    assert (
-        fetches <= 3 + 3
-    )  # one a pop, and heartbeats; stock polls on a growing sleep, two consumers a queue
+    assert fetches <= 3  # heartbeats; stock polls on a growing sleep, two consumers a queue
 
 
-def test_a_ring_starts_a_job_without_waiting_for_the_next_look(server, start_worker, bell_waits_long):
+def test_a_message_starts_a_job_without_waiting_for_the_next_look(server, start_worker, waits_are_long):
     broker = darkroom_broker(server, *broker_middleware())
     jobs = Gated(broker)
     jobs.gate.set()
     start_worker(broker)
     with server.client() as client:
-        eventually("it waits at the bell", lambda: client.info("clients")["blocked_clients"] == 1)
+        eventually("it waits", lambda: waiting_consumers(client) == 1)
     darkroom_broker(server).enqueue(hint("a"))
     eventually("the job has run", lambda: jobs.ended == ["a"], seconds=15)
 
 
-def test_one_ring_is_enough_for_several_processes(server, start_worker, bell_waits_long):
+def test_messages_of_a_stock_producer_reach_several_idle_processes_at_once(
+    server, start_worker, waits_are_long
+):
     brokers = [darkroom_broker(server, *broker_middleware(), slots=1) for _ in range(3)]
     jobs = [Gated(broker) for broker in brokers]
     for broker in brokers:
         start_worker(broker)
     try:
         with server.client() as client:
-            eventually("all wait at the bell", lambda: client.info("clients")["blocked_clients"] == 3)
+            eventually("all wait", lambda: waiting_consumers(client) == 3)
         stock = RedisBroker(client=open_client(server.address), middleware=[])
         for name in "abc":
-            stock.enqueue(hint(name))  # without a ring
-        darkroom_broker(server).ring("tasks")
+            stock.enqueue(hint(name))
         eventually("each has one", lambda: all(len(job.started) == 1 for job in jobs), seconds=15)
     finally:
         for job in jobs:
             job.gate.set()
 
 
-def test_a_freed_slot_takes_the_next_message_at_once(server, start_worker, bell_waits_long):
+def test_a_freed_slot_takes_the_next_message_at_once(server, start_worker, waits_are_long):
     broker = darkroom_broker(server, *broker_middleware(), slots=1)
     jobs = Gated(broker)
     start_worker(broker)
@@ -232,6 +232,18 @@ def test_a_freed_slot_takes_the_next_message_at_once(server, start_worker, bell_
     eventually("the next has run", lambda: jobs.ended == ["a", "b"], seconds=15)
 
 
+def test_an_idle_worker_stops_at_once_however_long_its_threads_wait(server, start_worker, waits_are_long):
+    broker = darkroom_broker(server, *broker_middleware())
+    broker.declare_queue("tasks")
+    worker = start_worker(broker)
+    with server.client() as client:
+        eventually("it waits", lambda: waiting_consumers(client) == 1)
+    began = time.monotonic()
+    start_worker.workers.remove(worker)
+    worker.stop(timeout=90_000)
+    assert time.monotonic() - began < 30
+
+
 # --- the watchdog ---
 
 
@@ -239,7 +251,8 @@ class Death(BaseException):
     """Nothing in dramatiq catches it."""
 
 
-def test_a_thread_that_dies_is_seen_and_one_that_is_stopped_is_not(server, start_worker):
+def test_a_thread_that_dies_is_seen_and_one_that_is_stopped_is_not(server, start_worker, monkeypatch):
+    monkeypatch.setattr(slots_module, "WAIT_SECONDS", 1.0)
     broker = darkroom_broker(
         server, *broker_middleware()[:-3]
     )  # without the watchdog, which would end this process

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import redis
 
+from actors.worker import claim_listener
 from actors.worker.claim_listener import ClaimListener
 from supervisor.broker.broker_client import open_client
-from supervisor.broker.claim_lists import ClaimLists, Place
+from supervisor.broker.claim_lists import ClaimLists, Place, Popped
 from supervisor.broker.signed_claims import TASKS, ClaimKeys, ClaimMessage
 from tests.support.houses.web_server import until
 from tests.support.servers.broker_server import BrokerServer, broker_server
@@ -26,6 +28,12 @@ LIST, BESIDE = Place(TASKS, "w"), Place(TASKS, "w", is_popped=True)
 def server() -> Iterator[BrokerServer]:
     with broker_server() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the listeners of these tests end soon."""
+    monkeypatch.setattr(claim_listener, "POP_SECONDS", 0.9)
 
 
 class Listening:
@@ -78,7 +86,7 @@ async def test_a_client_closed_under_its_waiting_pop_ends_the_thread_without_a_t
     listening = Listening(server, starts=False)
     waits = threading.Event()
 
-    def pop_from_a_closed_client(kind: str, worker_id: str, *, seconds: int) -> bytes | None:
+    def pop_from_a_closed_client(kind: str, worker_id: str, *, seconds: int) -> Popped | None:
         waits.set()
         listening.listener._ending.wait(20)
         raise ValueError("I/O operation on closed file")  # as redis-py's socket says it
@@ -127,15 +135,15 @@ async def test_a_process_that_thaws_checks_its_message_again(server: BrokerServe
     listening = Listening(server, starts=False)
     was_late = threading.Event()
 
-    def pop_late(kind: str, worker_id: str, *, seconds: int) -> bytes | None:
+    def pop_late(kind: str, worker_id: str, *, seconds: int) -> Popped | None:
         """The answer comes at once, and is read after a while."""
-        sent = ClaimLists.pop(listening.lists, kind, worker_id, seconds=seconds)
-        if sent is not None and not was_late.is_set():
-            time.sleep(1.5)
+        popped = ClaimLists.pop(listening.lists, kind, worker_id, seconds=seconds)
+        if popped is not None and not was_late.is_set():
+            popped = popped._replace(unread_seconds=popped.unread_seconds + 1.5)
             if is_taken:
                 listening.lists.take(worker_id, popped=True)
             was_late.set()
-        return sent
+        return popped
 
     listening.lists.pop = pop_late  # type: ignore[method-assign]
     listening.listener.start()
@@ -147,6 +155,57 @@ async def test_a_process_that_thaws_checks_its_message_again(server: BrokerServe
     listening.listener.end()
     await asyncio.to_thread(listening.listener.thread.join, 20)
     assert len(listening.taken) == 1
+
+
+def test_a_pop_says_how_long_its_answer_lay_unread_not_how_long_it_waited(
+    server: BrokerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.flush()
+    lists = ClaimLists(open_client(server.address), KEYS)
+    sender = ClaimLists(open_client(server.address), KEYS)
+
+    def popped_after(seconds: float) -> float:
+        later = threading.Timer(seconds, sender.push, [[ClaimMessage(TASKS, "w", [CLAIM])]])
+        later.start()
+        popped = lists.pop(TASKS, "w", seconds=60)
+        later.join()
+        assert popped is not None
+        return popped.unread_seconds
+
+    waited = popped_after(3.0)
+    assert -0.1 < waited < 2.5, "it waited for three seconds, and was read at once"
+    execute = redis.client.Pipeline.execute
+
+    def stands_still(pipe: Any, *arguments: Any, **options: Any) -> Any:
+        answers = execute(pipe, *arguments, **options)
+        time.sleep(1.5)
+        return answers
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", stands_still)
+    assert popped_after(0.0) >= 1.5, "its process stood still after the answer"
+
+
+async def test_a_message_that_seems_to_be_read_before_it_was_sent_is_checked_again(
+    server: BrokerServer,
+) -> None:
+    """The server's clock was set forward while the pop waited: it is unknown how long the answer lay there."""
+    listening = Listening(server, starts=False)
+    seen: list[Popped] = []
+
+    def pop(kind: str, worker_id: str, *, seconds: int) -> Popped | None:
+        popped = ClaimLists.pop(listening.lists, kind, worker_id, seconds=seconds)
+        if popped is not None:
+            seen.append(popped)
+            return popped if len(seen) > 1 else popped._replace(unread_seconds=-3600.0)
+        return None
+
+    listening.lists.pop = pop  # type: ignore[method-assign]
+    listening.listener.start()
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "it comes")
+    assert len(seen) == 2
+    listening.listener.end()
+    await asyncio.to_thread(listening.listener.thread.join, 20)
 
 
 async def test_a_process_that_began_a_claim_taken_by_others_checks_the_rows(server: BrokerServer) -> None:

@@ -197,7 +197,7 @@ def test_a_claim_popped_before_a_freeze_goes_to_another_and_the_worker_gets_none
 def _popped(lists: ClaimLists, worker_id: str) -> Any:
     sent = lists.pop(TASKS, worker_id, seconds=1)
     lists.own(TASKS, worker_id)
-    message = sent and lists.opened(TASKS, worker_id, sent)
+    message = sent and lists.opened(TASKS, worker_id, sent.sent)
     return message and message.claims
 
 

@@ -52,7 +52,7 @@ class Witness(dramatiq.Middleware):
 
 def settle(broker: DarkroomBroker) -> None:
     client = open_client(ADDRESS)
-    broker.configure(client=client, bell_client_factory=lambda: open_client(ADDRESS), slots=SLOTS)
+    broker.configure(client=client, waiting_client_factory=lambda: open_client(ADDRESS), slots=SLOTS)
 
 
 def stock_broker() -> RedisBroker:

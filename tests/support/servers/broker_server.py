@@ -110,7 +110,7 @@ def darkroom_broker(server: BrokerServer, *middleware: Middleware, slots: int = 
     def settle(broker: DarkroomBroker) -> None:
         broker.configure(
             client=open_client(server.address),
-            bell_client_factory=lambda: open_client(server.address),
+            waiting_client_factory=lambda: open_client(server.address),
             slots=slots,
         )
 
