@@ -1,18 +1,20 @@
 """GET /shared/{token}: one work for everybody who has a link to it, as a plain page without any script.
 
-The page shows that work's pictures and nothing else: no user, no console, no way to another work.  Its pictures are
-fetched under the same token, so they end with it.  A link that has ended says why.
+The page shows that work's pictures, films, sounds and other files, and nothing else: no user, no console, no way to
+another work.  They are fetched under the same token, by number, pictures first, so they end with it.  A link that has
+ended says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 from aiohttp import web
 
+from supervisor.media.file_kinds import PLAYED
 from supervisor.security.token_proof import Proof, is_revoked
 from supervisor.security.tokens import BadToken, ExpiredToken, Share, read_share_token
 from supervisor.store.feed import works
@@ -23,11 +25,11 @@ from web.handling.context import Context, address_of, context_of
 from web.handling.quotas import count_stranger
 from web.http.client_address import household
 from web.http.problems import Problem
-from web.sharing.shares import SHARED_PATH
+from web.sharing.shares import SHARED_PATH, files_of
 
 PICTURE_PATH = SHARED_PATH + "/{n}"
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+    "default-src 'none'; style-src 'self'; img-src 'self'; media-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 _HEADERS = {
@@ -44,6 +46,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "until": "This link works until {time} UTC.",
         "picture": "{what}, picture {n} of {all}",
         "save": "Save picture {n}",
+        "film": "{what}, film {n} of {all}",
+        "sound": "{what}, sound {n} of {all}",
+        "save.file": "Save {name}",
         "gone": "This work was deleted",
         "gone.why": "Whoever made it has deleted it, and its pictures with it. Nothing of it is left here.",
         "expired": "This link has expired",
@@ -56,6 +61,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "until": "此链接有效至 {time}（UTC）。",
         "picture": "{what}，第 {n} 张，共 {all} 张",
         "save": "保存第 {n} 张",
+        "film": "{what}，第 {n} 个视频，共 {all} 个",
+        "sound": "{what}，第 {n} 个音频，共 {all} 个",
+        "save.file": "保存 {name}",
         "gone": "作品已删除",
         "gone.why": "作者已删除该作品及其图片，这里不再保留任何内容。",
         "expired": "链接已过期",
@@ -84,7 +92,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def fetch_picture(request: web.Request) -> web.StreamResponse:
-    """200 with a picture of the work, or its preview (`?small`); 404, or 410 when the link has ended."""
+    """200 with a picture of the work, its preview (`?small`), or a file; 404, or 410 when the link has ended."""
     await count_stranger(request)
     try:
         _, doc = await _shared(request)
@@ -92,10 +100,10 @@ async def fetch_picture(request: web.Request) -> web.StreamResponse:
         words = WORDS["en"]
         raise Problem(ended.status, f"{words[ended.why]}.", kind="link_ended") from None
     n = request.match_info["n"]
-    images = doc["images"]
-    if not (n.isascii() and n.isdigit() and len(n) <= 3 and 1 <= int(n) <= len(images)):
+    made = [*doc["images"], *files_of(doc)]
+    if not (n.isascii() and n.isdigit() and len(n) <= 4 and 1 <= int(n) <= len(made)):
         raise Problem(404, "This work has no such picture.", kind="not_found")
-    image = images[int(n) - 1]
+    image = made[int(n) - 1]
     shown = (image.get("thumbnail") or image) if "small" in request.query else image
     # Asked for again at each use: a work that is deleted ends its links.
     return await stored_files.send(
@@ -135,7 +143,7 @@ async def _shared(request: web.Request) -> tuple[Share, dict[str, Any]]:
     found, is_taken_back = await context.read_turns.held_through(
         lambda: context.database.read_async(read), household(address_of(request))
     )
-    if found is None or not found.doc["images"]:
+    if found is None or not (found.doc["images"] or files_of(found.doc)):
         raise ShareEnded(410, "gone")
     if is_taken_back:
         raise ShareEnded(404, "bad")
@@ -158,8 +166,37 @@ def _pictures(words: Mapping[str, str], title: str, share: Share, doc: Mapping[s
             f"{' loading=lazy' if n > 2 else ''}>"
             f'<figcaption><a href="{address}?save">{escape(words["save"].format(n=n))}</a></figcaption></figure>'
         )
+    figures += _files(words, title, files_of(doc), token, before=len(images))
     until = datetime.fromtimestamp(share.expires_at, UTC).strftime("%Y-%m-%d %H:%M")
     return f'<p>{escape(words["until"].format(time=until))}</p><div class="shown">{"".join(figures)}</div>'
+
+
+def _files(
+    words: Mapping[str, str], title: str, files: Sequence[Mapping[str, Any]], token: str, *, before: int
+) -> list[str]:
+    """Films and sounds are played, with ranges; every other file is saved.  before: how many pictures there are."""
+    kinds = [_kind_of(each["media_type"]) for each in files]
+    figures = []
+    for place, (file, kind) in enumerate(zip(files, kinds, strict=True)):
+        address = PICTURE_PATH.format(token=token, n=before + place + 1)
+        shown = ""
+        if kind is not None:
+            n = kinds[: place + 1].count(kind)
+            label = escape(words[kind].format(what=title, n=n, all=kinds.count(kind)))
+            tag = "video" if kind == "film" else "audio"
+            shown = f'<{tag} controls preload="metadata" src="{address}" aria-label="{label}"></{tag}>'
+        save = escape(words["save.file"].format(name=file["name"]))
+        figures.append(
+            f'<figure>{shown}<figcaption><a href="{address}?save">{save}</a></figcaption></figure>'
+        )
+    return figures
+
+
+def _kind_of(media_type: str) -> str | None:
+    """A name of WORDS for what a browser plays; None for everything else."""
+    if media_type not in PLAYED:
+        return None
+    return "film" if media_type.startswith("video/") else "sound"
 
 
 def _page(words: Mapping[str, str], title: str, body: str) -> str:

@@ -350,7 +350,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "showShared": Operation(
         "Works",
-        "The page of a shared work: its pictures and nothing else.",
+        "The page of a shared work: its pictures and files, and nothing else.",
         {
             200: Answer("The page.", {"type": "string"}, "text/html"),
             404: Answer("The link is wrong, or was taken back.", {"type": "string"}, "text/html"),
@@ -362,7 +362,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "fetchShared": Operation(
         "Works",
-        "Fetch a picture of a shared work.",
+        "Fetch a picture or a file of a shared work.",
         {
             200: Answer("The picture.", _PICTURE, "image/*"),
             206: Answer("The part of it that was asked for.", _PICTURE, "image/*"),

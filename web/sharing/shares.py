@@ -6,6 +6,7 @@ and when the tokens that its user had at its making are revoked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ TTL_SECONDS = (HOUR, DAY, 7 * DAY, 30 * DAY)
 
 
 async def share(request: web.Request) -> web.Response:
-    """201 with the link.  404, 409 for a work without finished pictures, 422."""
+    """201 with the link.  404, 409 for a work without finished pictures and files, 422."""
     context, work_id = context_of(request), request.match_info["work_id"]
     seconds = await judge_json(request, _wanted)
     user = user_of(request)
@@ -37,15 +38,22 @@ async def share(request: web.Request) -> web.Response:
     )
     if doc is None:
         raise WorkNotFound(work_id if is_task_id(work_id) else "of that name")
-    if doc["status"] != Status.COMPLETED or not doc["images"]:
+    if doc["status"] != Status.COMPLETED or not (doc["images"] or files_of(doc)):
         raise Problem(
-            409, "Only a finished work with pictures can be shown to others.", kind="nothing_to_share"
+            409,
+            "Only a finished work with pictures or files can be shown to others.",
+            kind="nothing_to_share",
         )
     token = make_share_token(context.secret, work_id, ttl_seconds=seconds)
     expires_at = read_share_token(context.secret, token).expires_at
     ends = datetime.fromtimestamp(expires_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     url = origin_of(request) + SHARED_PATH.format(token=token)
     return json_answer({"url": url, "expires_at": ends}, status=201)
+
+
+def files_of(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The films, sounds and other files of a work, as stored: [{key, media_type, bytes, name, …}]."""
+    return list((doc["outputs"] or {}).get("files", ()))
 
 
 def _wanted(body: Any) -> int:

@@ -437,7 +437,7 @@ class Print {
     this.part("[data-act=cancel]").hidden = !this.isOpen;
     this.part("[data-act=retry]").hidden = !canRetry;
     this.part("[data-act=open]").hidden = this.doc.status !== "completed" || !this.doc.images.length;
-    this.part("[data-act=share]").hidden = this.doc.status !== "completed" || !this.doc.images.length;
+    this.part("[data-act=share]").hidden = this.doc.status !== "completed" || !(this.doc.images.length || this.doc.files?.length);
     this.part("[data-act=again]").hidden = this.isOpen;
     this.part("[data-act=delete]").hidden = this.isOpen;
     for (const button of this.card.querySelectorAll("[data-act]")) {  // out of its card a button has to say whose it is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import re
 import time
 from collections.abc import AsyncIterator
@@ -73,6 +74,34 @@ async def test_a_link_shows_the_pictures_of_its_work_to_somebody_without_a_token
     assert (await _got(http, f"{web.url}{pictures[0]}?small"))[1] == SMALL
     saved = (await _got(http, f"{web.url}{pictures[1]}?save"))[2]
     assert saved["Content-Disposition"] == 'attachment; filename="photography-2.png"'
+
+
+async def test_a_link_plays_the_films_and_sounds_of_its_work_and_saves_its_files(
+    web: Web, http: aiohttp.ClientSession, shop: Shop
+) -> None:
+    files = [
+        {"key": "results/a.mp4", "media_type": "video/mp4", "bytes": 9, "name": 'a "fair".mp4'},
+        {"key": "results/a.mp3", "media_type": "audio/mpeg", "bytes": 9, "name": "a fair.mp3"},
+        {"key": "results/a.zip", "media_type": "application/zip", "bytes": 9, "name": "a fair.zip"},
+    ]
+    for file in files:
+        web.context.files.put(str(file["key"]), io.BytesIO(str(file["name"]).encode()))
+    link = await _link(http, web, await printed(shop, 0, outputs={"files": files}))
+    status, page, headers = await _got(http, link)
+    assert status == 200 and "media-src 'self'" in headers["Content-Security-Policy"]
+    text = page.decode()
+    (film,) = re.findall(r'<video controls preload="metadata" src="([^"]+)"', text)
+    (sound,) = re.findall(r'<audio controls preload="metadata" src="([^"]+)"', text)
+    assert "Save a &quot;fair&quot;.mp4" in text and "Save a fair.zip" in text
+    status, body, headers = await _got(http, web.url + film, Range="bytes=3-6")
+    assert (status, body, headers["Content-Type"]) == (206, b"fair", "video/mp4")
+    assert (await _got(http, web.url + sound))[1] == b"a fair.mp3"
+    saved = (await _got(http, f"{link}/3?save"))[2]
+    assert saved["Content-Disposition"].startswith("attachment;")
+    assert (await _got(http, f"{link}/4"))[0] == 404
+    mixed = await _link(http, web, await printed(shop, 2, outputs={"files": files[:1]}))
+    text = (await _got(http, mixed))[1].decode()
+    assert text.count("<img ") == 2 and f'src="{mixed.removeprefix(web.url)}/3"' in text
 
 
 async def test_the_page_is_plain_runs_nothing_and_names_nobody(
