@@ -13,7 +13,8 @@ from supervisor.core.lifecycle import FINAL
 from supervisor.store.tasks import user_actions
 from web.api.prefer_wait import task_after
 from web.feed.hub import Closing
-from web.handling.context import Context
+from web.handling.context import Context, address_of, context_of
+from web.handling.last_told import poller_of
 from web.http.problems import unavailable
 
 View = dict[str, Any]
@@ -49,16 +50,19 @@ async def ended(context: Context, view: View, seconds: float) -> View:
 
 
 async def news(
-    context: Context, task_id: str, user: str, read: Callable[[], Awaitable[View | None]]
+    request: web.Request, task_id: str, user: str, read: Callable[[], Awaitable[View | None]]
 ) -> View | None:
-    """The task as it is once anything of it changes; at once if it has ended, or has changed since the last answer.
+    """The task as it is once anything of it changes; at once if it has ended, or has changed since this poller was
+    answered last.
 
-    After POLL_SECONDS at the latest, or LOOP_SECONDS if the last answer was given a moment ago.
+    After POLL_SECONDS at the latest, or LOOP_SECONDS if that answer was given a moment ago.
     """
-    told = context.last_told.by_loop(task_id)
+    context = context_of(request)
+    poller = poller_of(address_of(request), request.headers.get("User-Agent", ""))
+    told = context.last_told.by_loop(task_id, poller)
     view = await _news(context, task_id, user, read, told)
     if view is not None:
-        context.last_told.note(task_id, _state(view))
+        context.last_told.note(task_id, poller, _state(view))
     return view
 
 

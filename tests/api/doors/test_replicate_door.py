@@ -76,9 +76,9 @@ async def test_what_takes_longer_than_its_wait_is_polled_to_its_end(
 ) -> None:
     polls: list[str] = []
 
-    async def noted(context: Any, task_id: str, *more: Any) -> Any:
+    async def noted(request: Any, task_id: str, *more: Any) -> Any:
         polls.append(task_id)
-        return await news(context, task_id, *more)
+        return await news(request, task_id, *more)
 
     monkeypatch.setattr(door, "news", noted)
     asked = asyncio.create_task(by(client.run, MODEL, input={"prompt": "wait"}, wait=1))
@@ -122,6 +122,23 @@ async def test_a_poll_is_held_until_there_is_news(
     await shop.complete(claim)
     await by(made.reload)
     assert made.status == "succeeded"
+
+
+async def test_what_one_poller_was_told_another_is_told_at_once(
+    shop: DoorShop, client: replicate.Client, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await by(client.predictions.create, model=MODEL, input={"prompt": "wait"})
+    (claim,) = await shop.held_of(user)
+    address = f"{shop.url}{BASE}/v1/predictions/{made.id}"
+    other = {"Authorization": f"Bearer {shop.key(user)}", "User-Agent": "a dashboard"}
+    monkeypatch.setattr("web.doors.held.POLL_SECONDS", 0.05)
+    await by(made.reload)
+    await shop.progress(claim, 10)
+    async with aiohttp.ClientSession() as http, http.get(address, headers=other) as answer:
+        assert "10%" in (await answer.json())["logs"]
+    monkeypatch.setattr("web.doors.held.LOOP_SECONDS", 1000)
+    await by(made.reload)
+    assert made.progress is not None and made.progress.current == 10, "not held: it was not told"
 
 
 async def test_a_stream_tells_everything(shop: DoorShop, client: replicate.Client, user: str) -> None:

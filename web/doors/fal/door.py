@@ -156,8 +156,7 @@ async def _stream(
 
 async def _status(request: web.Request, target: Target) -> web.Response:
     """200 with the status, once there is news of it or after a moment."""
-    context = context_of(request)
-    view = await news(context, target.task_id, user_of(request), partial(_read, request, target))
+    view = await news(request, target.task_id, user_of(request), partial(_read, request, target))
     return json_answer(
         await _shown(request, _found(view, target), target), headers={"x-fal-request-id": target.task_id}
     )

@@ -134,7 +134,7 @@ async def show(request: web.Request) -> web.Response:
     """200 with the prediction, once there is news of it or after a moment."""
     context, task_id, user = context_of(request), _task_id(request), user_of(request)
     view = await news(
-        context, task_id, user, lambda: context.read(request, partial(_view, task_id=task_id, user=user))
+        request, task_id, user, lambda: context.read(request, partial(_view, task_id=task_id, user=user))
     )
     if view is None:
         raise TaskNotFound(task_id)
