@@ -23,6 +23,7 @@ OF_THE_STORE_ALONE = (
     "place",
     "is_in_line",
     "running_for_seconds",
+    "spent_seconds",
     "due_in_seconds",
 )  # these give position and ETA
 HOW_TO_ACT = (

@@ -123,29 +123,40 @@ class WaitingOrder:
         place, running_for = shown.pop("place"), shown.pop("running_for_seconds")
         shown.pop("is_in_line")
         due_in = max(0.0, shown.pop("due_in_seconds") or 0.0)
+        spent = max(0.0, shown.pop("spent_seconds") or 0.0)
         type_ = view["type"]
         runs = self._run_seconds.get(type_, ())
         match view["status"]:
             case "pending":
                 ahead = 0 if place is None else self.ahead_of(type_, place)
-                eta = None if type_ in self._halted else self._eta(type_, place, ahead, due_in)
+                eta = None if type_ in self._halted else self._eta(type_, place, ahead, due_in, spent)
                 return {**shown, "queue_position": ahead, "eta_seconds": eta}
             case "processing" | "ai_processing":
                 eta = eta_seconds(
-                    ahead=0, slots=len(self._rooms), recent_run_seconds=runs, running_for_seconds=running_for
+                    ahead=0,
+                    slots=len(self._rooms),
+                    recent_run_seconds=runs,
+                    running_for_seconds=running_for,
+                    spent_seconds=spent,
                 )
                 return {**shown, "queue_position": None, "eta_seconds": eta}
         return {**shown, "queue_position": None, "eta_seconds": None}
 
-    def _eta(self, type_: str, place: str | None, ahead: int, due_in: float) -> int | None:
-        """The later of two estimates: when a slot is free for it, and when its needs are.  due_in: as `eta_seconds`."""
+    def _eta(self, type_: str, place: str | None, ahead: int, due_in: float, spent: float) -> int | None:
+        """The later of two estimates: when a slot is free for it, and when its needs are.  due_in, spent: as
+        `eta_seconds`."""
         runs, need = self._run_seconds.get(type_, ()), self._needs.get(type_)
         if not self.slots_of(type_):
             return None
         slots = sum(room.slots for room in self._rooms if room.takes(type_))
         free = sum(room.slots for room in self._free if room.takes(type_))
         by_slot = eta_seconds(
-            ahead=ahead, slots=slots, free_slots=free, recent_run_seconds=runs, due_in_seconds=due_in
+            ahead=ahead,
+            slots=slots,
+            free_slots=free,
+            recent_run_seconds=runs,
+            due_in_seconds=due_in,
+            spent_seconds=spent,
         )
         if not need or by_slot is None:
             return by_slot
@@ -156,7 +167,11 @@ class WaitingOrder:
         )
         free_of_it = at_once(type_, self._needs, self._free)
         by_need = eta_seconds(
-            ahead=rivals, slots=self.slots_of(type_), free_slots=free_of_it, recent_run_seconds=runs
+            ahead=rivals,
+            slots=self.slots_of(type_),
+            free_slots=free_of_it,
+            recent_run_seconds=runs,
+            spent_seconds=spent,
         )
         return max(by_slot, by_need or 0)
 

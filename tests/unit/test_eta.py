@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.task_type import TaskType
 from supervisor.core.claim import Claim
 from supervisor.core.eta import eta_seconds
-from supervisor.store.queue import last_signs, queue_snapshot
+from supervisor.store.queue import last_signs, queue_snapshot, workers
 from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Clock, Store
+from tests.support.models.stepped import advance_now, portrait
 from tests.support.well import Well
 
 RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)
@@ -64,6 +67,13 @@ def test_more_ahead_is_never_sooner_and_more_slots_never_later(
     assert guess(ahead, slots + 1) <= guess(ahead, slots)
 
 
+@pytest.fixture
+def steps_settings(store: Store) -> None:
+    declared = TaskType.model_validate(portrait())
+    tasks = {**store.settings.tasks, "portrait": declared}
+    store.settings = store.settings.model_copy(update={"tasks": tasks})
+
+
 def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     store: Store,
     completed_task: Callable[..., str],
@@ -83,6 +93,55 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     assert store.database.read(lambda tx: last_signs.read(tx, 15)).slots == 1005
     claimed_task("o-2")
     assert [each.busy for each in store.database.read(last_signs.worker_signs)] == [1, 0]
+
+
+def test_what_finished_steps_took_is_no_longer_to_come() -> None:
+    assert eta_seconds(ahead=0, slots=1, free_slots=1, recent_run_seconds=[60], spent_seconds=45) == 15
+    assert (
+        eta_seconds(ahead=0, slots=1, recent_run_seconds=[60], spent_seconds=45, running_for_seconds=5) == 10
+    )
+    assert eta_seconds(ahead=0, slots=1, free_slots=1, recent_run_seconds=[60], spent_seconds=70) is None
+
+
+def test_all_steps_of_a_task_count_for_its_estimate_and_not_the_last_alone(
+    store: Store,
+    clock: Clock,
+    steps_settings: None,
+    claimed_task: Callable[..., Claim],
+    live_worker: Callable[..., str],
+) -> None:
+    well = Well(store, clock)
+
+    def runs(seconds: float) -> None:
+        clock.advance(seconds)
+        store.write(lambda tx: workers.beat(tx, live_worker(), 0))
+        well.tick(seconds)
+
+    def step(claim: Claim, seconds: float) -> None:
+        runs(seconds)
+        if claim.step == claim.last_step:
+            store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+        else:
+            store.write(lambda tx: advance_now(tx, claim.task_id, claim.lease))
+
+    def placed(task_id: str) -> int | None:
+        view = store.database.read(lambda tx: user_actions.get(tx, task_id))
+        order = store.database.read(lambda tx: queue_snapshot.read_order(tx, store.settings))
+        assert view is not None
+        eta: int | None = order.placed(view)["eta_seconds"]
+        return eta
+
+    claim = claimed_task("o-1", type_="portrait")
+    for seconds in (10, 60, 5):
+        step(claim, seconds)
+        claim = next(iter(store.dispatch()), claim)
+    first = claimed_task("o-2", type_="portrait")
+    assert 70 < (placed(first.task_id) or 0) < 100
+    step(first, 10)
+    assert 60 < (placed(first.task_id) or 0) < 90
+    (second,) = store.dispatch()
+    runs(20)
+    assert 35 < (placed(second.task_id) or 0) < 65
 
 
 def test_a_second_attempt_is_not_expected_before_its_time(

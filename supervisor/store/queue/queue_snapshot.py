@@ -14,6 +14,7 @@ from supervisor.store.limits import pauses, providers
 from supervisor.store.queue import last_signs
 from supervisor.store.queue.capacity import less_held
 from supervisor.store.queue.ready_tasks import lines_with_ready_tasks
+from supervisor.store.sql.conditions import seconds_of_steps
 
 RECENT_RUNS = 20
 
@@ -100,9 +101,9 @@ def _picked_from(tx: Transaction) -> str:
 
 
 def recent_run_seconds(tx: Transaction, type_: str) -> list[float]:
-    """Run times of the type's newest completed tasks, seconds."""
+    """Run times of the type's newest completed tasks, all their steps together, seconds."""
     rows = tx.all(
-        f"""SELECT {tx.seconds_between("processing_started_at", "finished_at")} AS seconds
+        f"""SELECT {tx.seconds_between("processing_started_at", "finished_at")} + {seconds_of_steps()} AS seconds
             FROM task_queue WHERE type = :type_ AND finished_at IS NOT NULL AND status = 'completed'
             ORDER BY finished_at DESC LIMIT :recent_runs""",
         type_=type_, recent_runs=RECENT_RUNS,

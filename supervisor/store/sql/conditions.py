@@ -26,3 +26,9 @@ def of_steps(tx: Transaction, table: str) -> str:
 def listed(words: Iterable[str]) -> str:
     """Our own words as a list for SQL; the planner finds a partial index only if they are literals in the text."""
     return ",".join(f"'{word}'" for word in words)
+
+
+def seconds_of_steps() -> str:
+    """SQL for the run times of the finished steps of a row of `task_queue` together; 0 for a type without steps."""
+    return """CASE WHEN steps IS NULL THEN 0.0 ELSE (SELECT coalesce(sum(run_seconds), 0.0) FROM task_step
+        WHERE task_step.task_id = task_queue.id AND task_step.charge = task_queue.charge) END"""

@@ -34,7 +34,8 @@ def task_view(row: Row) -> dict[str, Any]:
     """A task as docs/http-reference.md shows it; pictures by key, links unsigned.
 
     Instead of position and ETA it has the input of `WaitingOrder.placed`: its place (None unless it is pending),
-    whether it waits in the queue or may not run yet, the seconds until it may, and those that it has been running.
+    whether it waits in the queue or may not run yet, the seconds until it may, those that it has been running, and
+    those that its finished steps took.
     """
     is_waiting = row["status"] == "pending"
     images = decoded(row["work_images"]) if row["status"] == "completed" else None
@@ -51,6 +52,7 @@ def task_view(row: Row) -> dict[str, Any]:
         else None,
         "is_in_line": is_waiting and bool(row["ready"]),
         "running_for_seconds": row["running_for"],
+        "spent_seconds": row["spent"],
         "due_in_seconds": row["due_in"],
         "attempt": number_of_attempt(row),
         "max_attempts": row["max_attempts"],

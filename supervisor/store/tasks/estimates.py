@@ -48,6 +48,7 @@ def estimate(tx: Transaction, settings: Settings, user: str, order: Submission) 
             "place": place if is_in_line else None,
             "is_in_line": is_in_line,
             "running_for_seconds": None,
+            "spent_seconds": 0.0,
             "due_in_seconds": None,
         },
     }

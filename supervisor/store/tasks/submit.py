@@ -258,6 +258,7 @@ def _view(each: _Accepted, created_at: str, ready: int) -> dict[str, Any]:
             "processing_started_at": None,
             "finished_at": None,
             "running_for": None,
+            "spent": 0.0,
             "due_in": None,
         }
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from supervisor.database.interface.database import Transaction
+from supervisor.store.sql.conditions import seconds_of_steps
 from supervisor.store.sql.rows import Page, decoded, task_view
 
 _CURSOR = re.compile(
@@ -96,5 +97,6 @@ def _view(tx: Transaction) -> str:
         CASE WHEN task_queue.status IN ('processing','ai_processing')
             THEN {tx.seconds_since("task_queue.processing_started_at")} END AS running_for,
         CASE WHEN task_queue.status = 'pending' AND task_queue.ready = 0
-            THEN {tx.seconds_between(tx.moment, "task_queue.run_after")} END AS due_in
+            THEN {tx.seconds_between(tx.moment, "task_queue.run_after")} END AS due_in,
+        {seconds_of_steps()} AS spent
     FROM task_queue LEFT JOIN works ON works.id = task_queue.work_id"""
