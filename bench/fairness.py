@@ -25,6 +25,7 @@ from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
 from supervisor.store.queue import dispatch, queue_snapshot, workers
 from supervisor.store.tasks import claims, user_actions
+from tests.support.workers import complete
 
 ARRIVALS = 10_000
 ETA_TASKS = 1_500
@@ -108,7 +109,7 @@ class _Shop:
         """The running task that ends first is complete; its id."""
         at, task_id, lease = heapq.heappop(self._ends)
         self.go_to(at)
-        self._database.write(lambda tx: claims.complete(tx, task_id, lease, [])).result()
+        self._database.write(lambda tx: complete(tx, task_id, lease, [])).result()
         return task_id
 
 

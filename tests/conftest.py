@@ -40,6 +40,7 @@ from tests.support.databases import (
 from tests.support.houses.web_server import Web, running_web
 from tests.support.servers.broker_server import BrokerServer, broker_server
 from tests.support.servers.postgres_databases import give_back
+from tests.support.workers import complete
 
 # How long one example takes is a matter of the machine, and fails no test.
 hypothesis.settings.register_profile(
@@ -320,7 +321,7 @@ def completed_task(store: Store, claimed_task: Callable[..., Claim]) -> Callable
     def make(user: str = "o-1", *, missing: int = 0, **more: Any) -> str:
         claim = claimed_task(user, **more)
         made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3}]
-        store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, missing))
+        store.write(lambda tx: complete(tx, claim.task_id, claim.lease, made, missing))
         return claim.task_id
 
     return make

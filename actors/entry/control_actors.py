@@ -9,7 +9,6 @@ import dramatiq
 from actors.broker.broker import CONTROL_QUEUE
 
 TIME_LIMIT_MS = 60_000
-BATCH = 100
 
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
@@ -24,7 +23,7 @@ async def cancel_remote(ids: Sequence[int]) -> None:
 
 @dramatiq.actor(queue_name=CONTROL_QUEUE, time_limit=TIME_LIMIT_MS)
 async def deliver_webhooks(hints: Sequence[tuple[str, int]]) -> None:
-    """Send these webhooks.  hints: at most BATCH pairs of delivery and dispatch."""
+    """Send these webhooks.  hints: at most `claim_sender.BATCH` pairs of delivery and dispatch."""
     # Not at the top: it imports an HTTP client, which most processes never need.
     from actors.webhooks.webhook_delivery import deliver_all
     from actors.worker.worker import current_worker

@@ -145,16 +145,3 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(F, Event.SETTLE, F),
     Transition(X, Event.SETTLE, X),
 )
-
-
-def picture() -> str:
-    """The lifecycle as a Mermaid state diagram; steps that keep the status and are not shown to users are left out."""
-    lines = ["stateDiagram-v2", "    [*] --> pending: submit"]
-    labels: dict[tuple[Status, Status], list[str]] = {}
-    for arrow in TRANSITIONS:
-        if arrow.event not in (Event.RIPEN, Event.PROGRESS, Event.SETTLE):
-            labels.setdefault((arrow.source, arrow.target), []).append(arrow.event.value)
-    lines += [
-        f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in labels.items()
-    ]
-    return "\n".join([*lines, "    completed --> [*]"])

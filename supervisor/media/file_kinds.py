@@ -12,7 +12,6 @@ import re
 from typing import NamedTuple
 
 HEAD_BYTES = 8192
-MOST_JSON_BYTES = 262_144  # of a JSON file, which must be read as a whole
 
 UNKNOWN = "application/octet-stream"
 

@@ -48,7 +48,6 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PICTURE_BYTES, PICTURE_BYTES_A_PIXEL = 128 * 1024 * 1024, 24
 PICTURE_CPU_SECONDS, PICTURE_CPU_SECONDS_A_PIXEL = 5, 0.5e-6
 
-Answer = Callable[[dict[str, Any]], None]
 Task = Callable[[dict[str, Any], "Parent"], list[dict[str, Any]]]
 
 

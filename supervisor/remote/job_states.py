@@ -35,8 +35,6 @@ class Word(enum.Enum):
 
 
 UNANSWERED = frozenset({RemoteState.SUBMITTING, RemoteState.UNKNOWN})
-# They count against the provider's concurrency.
-OPEN = frozenset({RemoteState.SUBMITTING, RemoteState.WAITING})
 
 _KNOWN = frozenset({RemoteState.DONE, RemoteState.FAILED, RemoteState.LOST, RemoteState.CANCELLED})
 

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from supervisor.store.tasks import claims
 from tests.conftest import claim_now
 from tests.support.houses.web_server import Web, bearer, running_web, until
+from tests.support.workers import complete
 from web.api import prefer_wait
 
 TASKS = "/v1/tasks"
@@ -46,7 +46,7 @@ async def _only_task(web: Web) -> str:
 async def _finish(web: Web, task_id: str) -> None:
     def finish(tx: Any) -> None:
         claim = claim_now(tx, task_id, "w-1")
-        claims.complete(tx, task_id, claim.lease, [IMAGE])
+        complete(tx, task_id, claim.lease, [IMAGE])
 
     await web.database.write_async(finish)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from supervisor.core.rescue import Budget, GiveUp, RunAgain, after_death, suspects_at_once
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
-from supervisor.store.tasks import claims
 from tests.conftest import Store
+from tests.support.workers import complete
 
 MAX_ATTEMPTS = 3  # the default
 
@@ -107,7 +107,7 @@ def test_no_other_task_is_placed_beside_one_with_its_last_life(
     joined = placed()
     assert len(joined) == 5 and set(joined.values()) == {first[others[0]]}, "nothing joins it while it runs"
     row = store.task(last_life)
-    store.write(lambda tx: claims.complete(tx, last_life, row["lease"], []))
+    store.write(lambda tx: complete(tx, last_life, row["lease"], []))
     left = set(late) - joined.keys()
     assert placed() == dict.fromkeys(left, first[last_life]), "its worker takes others again"
 
@@ -132,7 +132,7 @@ def test_a_worker_that_is_never_empty_is_kept_for_a_task_with_its_last_life(
     for task in [task for task, worker in running.items() if worker == "b"]:
         assert placed() == {}
         lease = store.task(task)["lease"]
-        store.write(lambda tx, task=task, lease=lease: claims.complete(tx, task, lease, []))
+        store.write(lambda tx, task=task, lease=lease: complete(tx, task, lease, []))
     assert placed() == {last_life: "b"}
 
 

@@ -24,6 +24,7 @@ from supervisor.processes.process_states import lives
 from supervisor.store.tasks import claims
 from tests.support.chaos.chaos_house import ChaosHouse
 from tests.support.waiting import eventually
+from tests.support.workers import complete, report_progress
 
 LEASE_SECONDS = 4  # instead of 15, so that silence is proven soon
 
@@ -164,7 +165,7 @@ def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_r
 
     database = SqliteDatabase(studio.database)
     late = (
-        lambda tx: claims.complete(tx, task, 1, []),
+        lambda tx: complete(tx, task, 1, []),
         lambda tx: claims.fail(tx, task, 1, "internal", "late"),
         lambda tx: claims.retry(tx, task, 1, 1.0),
         lambda tx: claims.postpone(tx, task, 1, 1.0),
@@ -173,7 +174,7 @@ def test_a_frozen_workers_task_runs_elsewhere_and_when_it_wakes_its_writes_are_r
     for write in late:
         with pytest.raises(LeaseLost):
             database.write_now(write)
-    assert database.write_now(lambda tx: claims.report_progress(tx, task, 1, 99, "late")) is False
+    assert database.write_now(lambda tx: report_progress(tx, task, 1, 99, "late")) is False
     database.close()
 
     with contextlib.suppress(

@@ -21,6 +21,7 @@ from supervisor.store.queue import wake_counters, workers
 from supervisor.store.tasks import claims, user_actions
 from tests.conftest import PARAMS, Clock, Store, processes, wait_until
 from tests.support.databases import Plain, is_postgres, open_quickly, plain_connection
+from tests.support.workers import report_progress
 
 DOC = {
     "_id", "task_id", "user_openid", "type", "status", "stage", "progress", "images", "outputs", "error", "created_at",
@@ -138,7 +139,7 @@ def test_only_what_a_user_can_see_makes_a_change(
     store.write(lambda tx: claims.mark_begun(tx, [claims.Begun(task_id, claim.lease, 1.0, 630.0)]))
     assert len(_changes(store)) == count + 1
     for _ in range(3):  # the same progress again is no news
-        store.write(lambda tx: claims.report_progress(tx, task_id, claim.lease, 40, "printing"))
+        store.write(lambda tx: report_progress(tx, task_id, claim.lease, 40, "printing"))
     assert len(_changes(store)) == count + 2
 
 
@@ -149,9 +150,7 @@ def test_an_attempt_makes_at_most_a_change_a_percent_and_progress_never_falls(
     before = len(_changes(store))
     for percent in [*range(300), 50, 10, 0]:
         store.write(
-            lambda tx, percent=percent: claims.report_progress(
-                tx, claim.task_id, claim.lease, percent, "starting"
-            )
+            lambda tx, percent=percent: report_progress(tx, claim.task_id, claim.lease, percent, "starting")
         )
     shown = [each.doc["progress"] for each in _changes(store)[before:]]
     assert shown == list(range(1, 100))
@@ -159,7 +158,7 @@ def test_an_attempt_makes_at_most_a_change_a_percent_and_progress_never_falls(
 
 def test_progress_is_0_after_a_return_to_pending(store: Store, claimed_task: Callable[..., Claim]) -> None:
     claim = claimed_task()
-    store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 60, "printing"))
+    store.write(lambda tx: report_progress(tx, claim.task_id, claim.lease, 60, "printing"))
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 2.0))
     last = _changes(store)[-1].doc
     assert (last["status"], last["progress"], last["stage"]) == ("pending", 0, "queued")
@@ -306,10 +305,10 @@ def test_transactions_of_a_user_side_by_side_leave_no_hole_to_pruning(
         tx.value("SELECT 1 FROM account WHERE user_openid = 'o-1' FOR UPDATE")
         is_locked.set()
         may_go_on.wait(60)
-        claims.report_progress(tx, one.task_id, one.lease, 11, "starting")
+        report_progress(tx, one.task_id, one.lease, 11, "starting")
 
     def report(tx: Any) -> None:
-        claims.report_progress(tx, other.task_id, other.lease, 22, "starting")
+        report_progress(tx, other.task_id, other.lease, 22, "starting")
 
     first = store.database.write(slow)
     assert is_locked.wait(30)
@@ -416,9 +415,9 @@ def test_the_wake_counters_rise_only_with_steps_that_matter(
     rose("a task was claimed", dispatch=False, feed=True)
     store.write(lambda tx: workers.beat(tx, "worker-1", 1))
     rose("a heartbeat", dispatch=False, feed=False)
-    store.write(lambda tx: claims.report_progress(tx, task_id, claim.lease, 50, "printing"))
+    store.write(lambda tx: report_progress(tx, task_id, claim.lease, 50, "printing"))
     rose("progress", dispatch=False, feed=True)
-    store.write(lambda tx: claims.report_progress(tx, task_id, claim.lease, 50, "printing"))
+    store.write(lambda tx: report_progress(tx, task_id, claim.lease, 50, "printing"))
     rose("the same progress", dispatch=False, feed=False)
     store.write(lambda tx: claims.retry(tx, task_id, claim.lease, 5.0))
     rose("a slot is free and a due time is new", dispatch=True, feed=True)

@@ -24,7 +24,7 @@ from supervisor.services.sweep import sweep, sweep_this_minute
 from supervisor.store.counters import counters
 from supervisor.store.limits import providers
 from supervisor.store.operators import overview, task_details
-from supervisor.store.queue import capacity, dispatch, leader
+from supervisor.store.queue import dispatch, leader
 from supervisor.store.recovery import clock_steps, sweep_runs
 from supervisor.store.remote import remote_cancels, remote_jobs
 from supervisor.store.tasks import claims, remote_wait, user_actions
@@ -32,6 +32,7 @@ from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.deliveries import Delivery
 from tests.conftest import Clock, Store, wait_until
 from tests.support.quiet_broker import QuietBroker
+from tests.support.workers import complete, free_slots, report_progress
 
 BACK = -7200.0
 PAID = Provider(kind="http", may_bill_twice=False)
@@ -152,7 +153,7 @@ def test_a_task_whose_time_is_ahead_again_keeps_no_slot(
     assert store.write(dispatch.ripen) == 1
     clock.advance(-60)
     other = admitted_task("o-2")
-    assert store.database.read(capacity.free_slots) == 1
+    assert free_slots(store) == 1
     assert [claim.task_id for claim in store.dispatch()] == [other]
     assert store.write(clock_steps.take_back_early) == 1
     row = store.task(early)
@@ -433,14 +434,14 @@ def test_nothing_is_reported_as_of_the_future(
     store: Store, clock: Clock, claimed_task: Callable[..., Claim]
 ) -> None:
     claim = claimed_task()
-    store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 10, "drawing"))
+    store.write(lambda tx: report_progress(tx, claim.task_id, claim.lease, 10, "drawing"))
     clock.advance(BACK)
     examined = store.database.read(lambda tx: task_details.examine(tx, store.settings, claim.task_id))
     assert examined is not None and examined["task"]["unchanged_seconds"] == 0
     assert examined["worker"]["silent_seconds"] == 0
     (running,) = store.database.read(overview.running)
     assert running["running_seconds"] == running["unchanged_seconds"] == 0
-    store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+    store.write(lambda tx: complete(tx, claim.task_id, claim.lease, []))
     sums = [
         values["sum"]
         for (name, _), values in store.database.read(counters.read_all).items()

@@ -20,6 +20,7 @@ from supervisor.store.tasks import claims, history, user_actions
 from tests.conftest import Clock, Store
 from tests.support.command_line import darkroom
 from tests.support.diagnoses import why
+from tests.support.workers import report_progress
 
 EIGHT_MINUTES = 480
 ONCE = Provider(kind="http", may_bill_twice=False)  # type: ignore[arg-type]
@@ -33,7 +34,7 @@ def at_40(store: Store, claimed_task: Callable[..., Claim]) -> Callable[..., Cla
     def make(provider: str = "studio", of: Provider = STUDIO) -> Claim:
         claim = claimed_task("o-7")
         store.write(lambda tx: remote_jobs.begin(tx, claim, provider, of, 0))
-        store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 40, "developing"))
+        store.write(lambda tx: report_progress(tx, claim.task_id, claim.lease, 40, "developing"))
         return claim
 
     return make

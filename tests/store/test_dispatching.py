@@ -10,37 +10,34 @@ import pytest
 
 from config.settings import Provider, Settings
 from supervisor.core.claim import Claim
-from supervisor.store.queue import capacity, dispatch, leader, workers
+from supervisor.store.queue import dispatch, leader, workers
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
 from supervisor.store.tasks.remote_wait import Undelivered
 from tests.conftest import PARAMS, Clock, Store
 from tests.support.databases import REFUSED, Plain
-
-
-def _free(store: Store) -> int:
-    return store.database.read(capacity.free_slots)
+from tests.support.workers import complete, free_slots
 
 
 def test_free_slots_are_those_of_live_workers_less_what_they_hold_or_report_busy(
     store: Store, admitted_task: Callable[..., str], live_worker: Callable[..., str]
 ) -> None:
-    assert _free(store) == 0
+    assert free_slots(store) == 0
     for name in ("a", "b", "draining", "dead"):
         live_worker(name, slots=4)
     store.write(lambda tx: workers.drain(tx, "draining"))
     store.write(lambda tx: workers.mark_dead(tx, "dead"))
-    assert _free(store) == 8
+    assert free_slots(store) == 8
     for _ in range(2):
         admitted_task()
     assert len(store.dispatch("a")) == 2
-    assert _free(store) == 6, "held"
+    assert free_slots(store) == 6, "held"
     store.write(lambda tx: workers.beat(tx, "a", 1))
-    assert _free(store) == 6, "the larger of held and busy"
+    assert free_slots(store) == 6, "the larger of held and busy"
     store.write(lambda tx: workers.beat(tx, "a", 3))
-    assert _free(store) == 5
+    assert free_slots(store) == 5
     store.write(lambda tx: workers.beat(tx, "b", 4))
-    assert _free(store) == 1
+    assert free_slots(store) == 1
 
 
 def test_a_worker_beyond_its_slots_takes_none_from_the_others(
@@ -49,7 +46,7 @@ def test_a_worker_beyond_its_slots_takes_none_from_the_others(
     live_worker("a", slots=4)
     live_worker("b", slots=4)
     store.write(lambda tx: workers.beat(tx, "a", 18))
-    assert _free(store) == 4
+    assert free_slots(store) == 4
 
 
 def test_no_more_is_claimed_than_there_are_slots(
@@ -104,7 +101,7 @@ def test_a_worker_of_an_older_program_is_given_nothing(
     live_worker("old")
     producer.execute("UPDATE worker SET takes_claims = 0")
     admitted_task()
-    assert store.dispatch() == [] and _free(store) == 0
+    assert store.dispatch() == [] and free_slots(store) == 0
 
 
 def _limit(store: Store, users: list[str], **changed: Any) -> None:
@@ -132,7 +129,7 @@ def test_a_users_limit_counts_processing_and_handed_off_tasks(store: Store) -> N
         )
     )
     assert store.dispatch() == [], "a remote job runs as well"
-    store.write(lambda tx: claims.complete(tx, held[1].task_id, held[1].lease, []))
+    store.write(lambda tx: complete(tx, held[1].task_id, held[1].lease, []))
     assert len(store.dispatch()) == 1
 
 

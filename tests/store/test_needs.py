@@ -16,9 +16,10 @@ from supervisor.store.operators import gauges, overview, task_details
 from supervisor.store.queue import dispatch, leader, queue_snapshot, workers
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.sql.row_isolation import Aside
-from supervisor.store.tasks import claims, remote_wait, task_views
+from supervisor.store.tasks import remote_wait, task_views
 from tests.conftest import Clock, Store
 from tests.support.databases import Plain
+from tests.support.workers import complete
 
 Make = Callable[..., str]
 
@@ -53,7 +54,7 @@ def test_a_task_goes_only_to_a_worker_with_its_needs_free(house: Store, admitted
     flux = [admitted_task(type_="flux") for _ in range(3)]
     (first,) = house.dispatch()
     assert (first.task_id, held_by(house, "gpu"), house.dispatch()) == (flux[0], ["flux"], [])
-    house.write(lambda tx: claims.complete(tx, first.task_id, first.lease, []))
+    house.write(lambda tx: complete(tx, first.task_id, first.lease, []))
     (second,) = house.dispatch()
     assert second.task_id == flux[1] and held_by(house, "cpu") == []
 
@@ -91,9 +92,9 @@ def test_two_that_need_one_do_not_overtake_one_that_needs_two(house: Store, admi
     running = house.dispatch()
     pair = admitted_task(type_="pair", priority=1)
     behind = admitted_task(type_="flux")
-    house.write(lambda tx: claims.complete(tx, running[0].task_id, running[0].lease, []))
+    house.write(lambda tx: complete(tx, running[0].task_id, running[0].lease, []))
     assert house.dispatch() == [], "the one that is free is kept"
-    house.write(lambda tx: claims.complete(tx, running[1].task_id, running[1].lease, []))
+    house.write(lambda tx: complete(tx, running[1].task_id, running[1].lease, []))
     assert [claim.task_id for claim in house.dispatch()] == [pair]
     assert house.task(behind)["status"] == "pending"
 
@@ -164,7 +165,7 @@ def test_positions_and_estimates_consider_needs_and_offers(house: Store, admitte
     for type_ in ("flux", "photography"):
         task_id = admitted_task(type_=type_)
         claim = next(each for each in house.dispatch() if each.task_id == task_id)
-        house.write(lambda tx, each=claim: claims.complete(tx, each.task_id, each.lease, []))
+        house.write(lambda tx, each=claim: complete(tx, each.task_id, each.lease, []))
         house.write(
             lambda tx, id_=task_id: tx.execute(
                 f"UPDATE task_queue SET processing_started_at = {tx.shifted('finished_at', '-10.0')} WHERE id = :id",
@@ -237,7 +238,7 @@ def test_of_two_dispatchers_that_take_over_from_each_other_none_gives_a_gpu_twic
             if len(with_gpu) != len(set(with_gpu)):
                 faults.append(f"two at once: {held}")
             for row in held[:2]:
-                house.write(lambda tx, row=row: claims.complete(tx, row["id"], row["lease"], []))
+                house.write(lambda tx, row=row: complete(tx, row["id"], row["lease"], []))
             if house.value("SELECT count(*) FROM task_queue WHERE status = 'completed'") == len(tasks):
                 over.set()
 

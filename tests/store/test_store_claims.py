@@ -21,6 +21,7 @@ from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Store, processes
 from tests.support.databases import INSERTS, REFUSED, UPDATES, Plain
 from tests.support.well import Well, ask
+from tests.support.workers import complete, report_progress
 
 
 def _claim_every(url: str, worker: str, task_ids: list[str]) -> list[str]:
@@ -79,7 +80,7 @@ def test_lease_and_attempt_grow_through_retry_and_resubmission(
 
 
 WRITES: dict[str, Callable[[Any, str, int], Any]] = {
-    "complete": lambda tx, task, lease: claims.complete(tx, task, lease, []),
+    "complete": lambda tx, task, lease: complete(tx, task, lease, []),
     "fail": lambda tx, task, lease: claims.fail(tx, task, lease, "internal", "It broke."),
     "retry": lambda tx, task, lease: claims.retry(tx, task, lease, 2.0),
     "postpone": lambda tx, task, lease: claims.postpone(tx, task, lease, 2.0),
@@ -101,7 +102,7 @@ def _cancelled(store: Store, claim: Claim, clock: Clock) -> None:
 
 
 def _completed(store: Store, claim: Claim, clock: Clock) -> None:
-    store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+    store.write(lambda tx: complete(tx, claim.task_id, claim.lease, []))
 
 
 def _claimed_by_another(store: Store, claim: Claim, clock: Clock) -> None:
@@ -123,7 +124,7 @@ def test_a_late_worker_writes_nothing(
         with pytest.raises(LeaseLost, match=rf"Lease 1 of task {claim.task_id} is no longer held\."):
             store.write(lambda tx, write=write: write(tx, claim.task_id, claim.lease))
         assert (store.task(claim.task_id), store.entries(claim.task_id)) == before, name
-    assert not store.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, 50, "late"))
+    assert not store.write(lambda tx: report_progress(tx, claim.task_id, claim.lease, 50, "late"))
     assert (store.task(claim.task_id), store.entries(claim.task_id)) == before
 
 
@@ -271,7 +272,7 @@ def test_a_poll_claim_moves_the_next_poll_so_a_lost_poller_needs_no_rescue(
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
     store.write(lambda tx: stuck_tasks.rescue(tx, chance=lambda: 0.0, deadlines=False))
     with pytest.raises(LeaseLost):
-        store.write(lambda tx: claims.complete(tx, task_id, lease, []))
+        store.write(lambda tx: complete(tx, task_id, lease, []))
     row = store.task(task_id)
     assert (row["status"], row["worker_id"], row["attempt"], row["deaths"]) == ("ai_processing", None, 1, 0)
 

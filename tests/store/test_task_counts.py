@@ -21,6 +21,7 @@ from supervisor.store.retention import ageing
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
 from tests.conftest import PARAMS, Store
 from tests.support.databases import REFUSED, Plain
+from tests.support.workers import complete
 
 WORKER = "worker-1"
 
@@ -76,9 +77,7 @@ def end_one(tx: Transaction, configured: Settings, chance: Any) -> None:
     row = chance.choice(held)
     match chance.randint(0, 2):
         case 0:
-            claims.complete(
-                tx, row["id"], row["lease"], [{"key": "results/a.jpg", "width": 1, "height": 1}], 0
-            )
+            complete(tx, row["id"], row["lease"], [{"key": "results/a.jpg", "width": 1, "height": 1}], 0)
         case 1:
             claims.fail(tx, row["id"], row["lease"], "internal", "It broke.")
         case 2:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.core.errors import AlreadyFinished, InsufficientCredits, LeaseLost, NotRetryable
-from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, TRANSITIONS, Event, Money, Rule, Status, picture
+from supervisor.core.lifecycle import COUNTED, FINAL, OPEN, TRANSITIONS, Event, Money, Rule, Status
 from supervisor.core.placement import Room
 from supervisor.store.feed import works
 from supervisor.store.ledger import credits
@@ -32,9 +32,10 @@ from tests.support.databases import (
     open_quickly,
     plain_connection,
 )
-from tests.support.models.lifecycle_model import IllegalStep, TaskState, step, steps_between
+from tests.support.models.lifecycle_model import IllegalStep, TaskState, picture, step, steps_between
 from tests.support.models.stepped import advance_now, portrait
 from tests.support.servers.postgres_databases import give_back
+from tests.support.workers import complete, report_progress
 
 EVENTS = st.lists(st.tuples(st.sampled_from(Event), st.integers(0, 9)), max_size=40)
 STATES = st.builds(
@@ -390,9 +391,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     def progress(self, data: st.DataObject, percent: int) -> None:
         task_id = self._choose(data, list(self.held))
         before = self.store.task(task_id)["progress"]
-        assert self._write(
-            lambda tx: claims.report_progress(tx, task_id, self.held[task_id], percent, "printing")
-        )
+        assert self._write(lambda tx: report_progress(tx, task_id, self.held[task_id], percent, "printing"))
         self._step(task_id, Event.PROGRESS)
         assert before <= self.store.task(task_id)["progress"] <= 99
 
@@ -423,7 +422,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         elif how in ("complete", "missing"):
             missing = int(how == "missing")
             made = [{"key": f"{task_id}.jpg", "width": 1, "height": 1}]
-            self._write(lambda tx: claims.complete(tx, task_id, lease, made, missing))
+            self._write(lambda tx: complete(tx, task_id, lease, made, missing))
             self._step(task_id, Event.COMPLETE)
             taken = self.model[task_id].taken - (missing * self.model[task_id].taken) // 2
             self.model[task_id] = TaskState(**{**vars(self.model[task_id]), "taken": taken})
@@ -495,7 +494,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         how=st.sampled_from(
-            [claims.retry, claims.release, claims.complete, remote_wait.not_yet, advance_now]
+            [claims.retry, claims.release, complete, remote_wait.not_yet, advance_now]
         ),
     )
     def a_late_worker_writes(self, data: st.DataObject, how: Any) -> None:
@@ -503,7 +502,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
         more = {claims.retry: (0.0,), claims.complete: ([],), remote_wait.not_yet: (0,)}.get(how, ())
         with pytest.raises(LeaseLost):
             self._write(lambda tx: how(tx, task_id, lease, *more))
-        assert not self._write(lambda tx: claims.report_progress(tx, task_id, lease, 50, "late"))
+        assert not self._write(lambda tx: report_progress(tx, task_id, lease, 50, "late"))
 
     @precondition(lambda self: self._some(Status.COMPLETED, Status.FAILED))
     @rule(data=st.data())

@@ -76,7 +76,11 @@ def fill(settings: Settings) -> None:
         held = claims.claim_of(write(lambda tx, wanted=wanted: claims.claim_for(tx, wanted))[0])
         if n < 8:
             made = [{"key": f"results/{held.task_id}/1.jpg", "width": 1, "height": 1}]
-            write(lambda tx, held=held, made=made: claims.complete(tx, held.task_id, held.lease, made))
+            write(
+                lambda tx, held=held, made=made: claims.complete_all(
+                    tx, [claims.Made(held.task_id, held.lease, made)]
+                )
+            )
         elif n < 12:
             write(
                 lambda tx, held=held: claims.fail(tx, held.task_id, held.lease, "no_person_found", "Nobody.")
@@ -84,7 +88,11 @@ def fill(settings: Settings) -> None:
         elif n < 16:
             write(lambda tx, held=held: user_actions.cancel(tx, held.task_id))
         else:
-            write(lambda tx, held=held: claims.report_progress(tx, held.task_id, held.lease, 40, "making"))
+            write(
+                lambda tx, held=held: claims.report_all(
+                    tx, [claims.Report(held.task_id, held.lease, 40, "making")]
+                )
+            )
     for n in range(4):
         write(lambda tx, n=n: _by_sql(tx, f"o-{n}"))
     database.close()

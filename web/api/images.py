@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
 from aiohttp import web
 
@@ -32,8 +32,6 @@ from web.http.detached_work import finished_first
 from web.http.forms import HEAD_BYTES, FormLimits, Part, boundary_of, events_of
 from web.http.problems import Problem, unavailable, unprocessable
 from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, Share
-
-T = TypeVar("T")
 
 # bytes that an upload counts for before its first byte: a connection and its buffers
 UPLOAD_BYTES = 64 * 1024

@@ -7,26 +7,6 @@ history, and readers of a history read both.
 
 from __future__ import annotations
 
-# The store writes `attempt_failed` before a retry, and `postponed` if it knows the reason, because the row does not
-# hold it.
-EVENTS = (
-    "submitted",
-    "admitted",
-    "rejected",
-    "claimed",
-    "handed_off",
-    "attempt_failed",
-    "retried",
-    "postponed",
-    "released",
-    "completed",
-    "failed",
-    "cancelled",
-    "resubmitted",
-    "advanced",
-    "resumed",
-)
-
 COLUMNS = "task_id, event, attempt, lease, worker_id, run_after, error, at, step"
 
 DIED = '{"code":"worker_died","message":"Its worker died."}'

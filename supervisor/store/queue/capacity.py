@@ -51,11 +51,6 @@ class Capacity:
         return [(type_, lane) for type_, lane in self._ready.get() if type_ in self._types]
 
 
-def free_slots(tx: Transaction) -> int:
-    """The free slots of all live workers together."""
-    return sum(row["free"] for row in _ask_free_slots(tx).all() if row["free"] > 0)
-
-
 def less_held(tx: Transaction, rooms: Collection[Room], settings: Settings) -> list[Room]:
     """The rooms with what is free of their offers."""
     needs = settings.needs_of_types

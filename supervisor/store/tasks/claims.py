@@ -194,14 +194,8 @@ def _mark_begun(tx: Transaction, begun: Sequence[Begun]) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, stage: str) -> bool:
-    """Record the attempt's progress, which never falls.  False if the lease is no longer held."""
-    (is_held,) = report_all(tx, [Report(task_id, lease, percent, stage)])
-    return is_held
-
-
 def report_all(tx: Transaction, reports: Sequence[Report]) -> list[bool]:
-    """Record the progress of several attempts, each like `report_progress`."""
+    """Record the progress of several attempts, which never falls.  False for those whose lease is no longer held."""
     rows = tx.all(
         f"""UPDATE task_queue SET progress = {tx.greatest("progress", "CAST(said.value ->> 2 AS INTEGER)")},
             stage = said.value ->> 3, begun_lease = lease, updated_at = {tx.moment}
@@ -230,13 +224,6 @@ def stand_still(tx: Transaction, task_id: str, lease: int, stage: str, seconds: 
             stage=stage, seconds=seconds, task_id=task_id, lease=lease,
         )
     )  # fmt: skip
-
-
-def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any]], missing: int = 0) -> None:
-    """Record success.  Raises LeaseLost."""
-    (lost,) = complete_all(tx, [Made(task_id, lease, made, missing)])
-    if lost is not None:
-        raise lost
 
 
 def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None]:

@@ -18,6 +18,7 @@ from supervisor.store.tasks import admission, claims, user_actions
 from supervisor.store.webhooks import deliveries
 from tests.support.houses.metrics_shop import WORKER, Shop, open_shop
 from tests.support.well import ask
+from tests.support.workers import complete
 
 
 @pytest.fixture
@@ -248,7 +249,7 @@ class TestRefunds:
         shop.do(lambda tx: user_actions.cancel(tx, cancelled))
         short = shop.claimed_task()
         made: list[dict[str, object]] = []
-        shop.do(lambda tx: claims.complete(tx, short, shop.leases[short], made, missing=1))
+        shop.do(lambda tx: complete(tx, short, shop.leases[short], made, missing=1))
         shop.completed_task()
         in_ledger = shop.do(lambda tx: tx.value("SELECT count(*) FROM credit_entry WHERE kind = 'refund'"))
         assert in_ledger == 3

@@ -23,7 +23,7 @@ from supervisor.remote.poll_backoff import (
     REPORTING_MOST_SECONDS,
     next_poll_seconds,
 )
-from supervisor.store.queue import capacity, dispatch, workers
+from supervisor.store.queue import dispatch, workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.remote.remote_jobs import Evidence
@@ -31,6 +31,7 @@ from supervisor.store.remote.remote_reports import MOST_UNREAD, StoredReport
 from supervisor.store.tasks import claims, remote_wait, user_actions
 from tests.conftest import Clock, Store
 from tests.support.well import Well, ask
+from tests.support.workers import free_slots
 
 CAREFUL = Provider(kind="http", may_bill_twice=False)
 BODY = b'{"status": "done"}'
@@ -239,7 +240,7 @@ def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_t
     monkeypatch.setattr(remote_wait, "POLLS_PER_WORKER", 2)
     for n in range(3):
         waiting_job(f"u-{n}")
-    free = store.database.read(capacity.free_slots)
+    free = free_slots(store)
     clock.advance(61)
     room = store.database.read(remote_wait.room_for_polls)
     assert (room, len(store.claim_polls()), store.database.read(remote_wait.room_for_polls)) == (
@@ -249,7 +250,7 @@ def test_polls_take_no_slots_and_wait_at_the_broker_no_longer_than_workers_can_t
     )
     assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx).get()) == 0
     assert store.database.read(lambda tx: dispatch.seconds_to_next_due(tx, polls=False).get()) is None
-    assert store.database.read(capacity.free_slots) == free
+    assert free_slots(store) == free
 
 
 def test_a_poll_whose_worker_is_lost_is_due_again_by_itself_and_the_late_poller_has_lost_it(

@@ -16,9 +16,9 @@ from supervisor.objects.open_store import open_file_store
 from supervisor.services import sweep as sweeping
 from supervisor.store.operators import attempt_logs, dead_letters, week_history
 from supervisor.store.recovery import sweep_runs
-from supervisor.store.tasks import claims
 from supervisor.telemetry import attempt_lines
 from tests.conftest import Clock, Store
+from tests.support.workers import complete
 
 
 def note(store: Store, minute: str, program: str = "1 a") -> None:
@@ -64,7 +64,7 @@ def test_what_has_happened_between_two_rows_is_told(
     clock.advance(60)
     done, still = claimed_task("o-1", count=3), claimed_task("o-2")
     made = [{"key": f"results/{done.task_id}-{n}.jpg", "width": 4, "height": 3} for n in range(3)]
-    store.write(lambda tx: claims.complete(tx, done.task_id, done.lease, made))
+    store.write(lambda tx: complete(tx, done.task_id, done.lease, made))
     failed_task("o-3")
     admitted_task("o-4", count=2)
     note(store, minute_of(store), "1 b")

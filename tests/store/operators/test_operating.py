@@ -22,6 +22,7 @@ from supervisor.store.tasks import claims
 from supervisor.store.tasks import user_actions as tasks
 from tests.conftest import Clock, Store
 from tests.support.databases import REFUSED, Plain
+from tests.support.workers import complete
 from web.openapi.ops_schemas import OpsOverview
 from web.openapi.ops_task_schemas import OpsExaminedTask
 
@@ -44,7 +45,7 @@ def test_a_released_task_is_taken_from_its_worker_at_no_cost(
     row = store.task(claim.task_id)
     assert (view["status"], row["failures"], row["deaths"], row["ready"]) == ("pending", 0, 0, 1)
     with pytest.raises(LeaseLost):
-        store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+        store.write(lambda tx: complete(tx, claim.task_id, claim.lease, []))
     (entry,) = store.database.read(lambda tx: audit.of_task(tx, claim.task_id))
     assert entry["before"]["status"] == "processing" and entry["after"]["status"] == "pending"
 

@@ -23,6 +23,7 @@ from supervisor.store.queue import dispatch, leader, workers
 from supervisor.store.tasks import admission, claims, idempotency, submit, user_actions
 from supervisor.store.tasks.new_task import Key
 from tests.conftest import PARAMS, Store, processes, wait_until
+from tests.support.workers import complete, report_progress
 
 pytestmark = pytest.mark.postgresql_only
 
@@ -113,10 +114,10 @@ def _work(url: str, seed: int) -> int:
             claimed += 1
             end: Callable[..., Any] = chance.choice(
                 [
-                    lambda tx, id_, lease: claims.complete(tx, id_, lease, []),
+                    lambda tx, id_, lease: complete(tx, id_, lease, []),
                     lambda tx, id_, lease: claims.fail(tx, id_, lease, "internal", "It broke."),
                     lambda tx, id_, lease: claims.release(tx, id_, lease),
-                    lambda tx, id_, lease: claims.report_progress(tx, id_, lease, 50, "half"),
+                    lambda tx, id_, lease: report_progress(tx, id_, lease, 50, "half"),
                 ]
             )
             with contextlib.suppress(LeaseLost):
@@ -279,7 +280,7 @@ def test_a_rescue_never_takes_a_task_that_its_worker_is_just_ending(
     store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
 
     def end_slowly(tx: Transaction) -> None:
-        claims.complete(tx, claim.task_id, claim.lease, [])
+        complete(tx, claim.task_id, claim.lease, [])
         assert _rescued(store.settings.database_url) == []
 
     store.write(end_slowly)

@@ -21,8 +21,9 @@ from supervisor.store.limits.providers import Change
 from supervisor.store.queue import ready_tasks
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import Evidence
-from supervisor.store.tasks import claims, user_actions
+from supervisor.store.tasks import user_actions
 from tests.conftest import PARAMS, Clock, Store
+from tests.support.workers import complete
 
 NO_LIMITS = ProviderLimits()
 
@@ -193,7 +194,7 @@ def test_a_full_provider_costs_no_claims(shop):
     evidence = begin(store, first)
     assert picked(store) == 0
     store.write(lambda tx: remote_jobs.settle(tx, evidence, RemoteState.DONE))
-    store.write(lambda tx: claims.complete(tx, first.task_id, first.lease, []))
+    store.write(lambda tx: complete(tx, first.task_id, first.lease, []))
     assert picked(store) == 1
     assert second.task_id != first.task_id
 

@@ -30,6 +30,7 @@ from supervisor.store.recovery.stuck_tasks import Rescued
 from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Clock, Store
 from tests.support.well import Well, ask
+from tests.support.workers import complete
 
 
 def _rescue(store: Store, *, deadlines: bool = True, most: int = stuck_tasks.BATCH) -> list[Rescued]:
@@ -159,7 +160,7 @@ def test_a_remote_job_continues_when_its_poller_dies(
     live_worker("worker-2")
     assert [poll.task_id for poll in store.claim_polls()] == [task_id]
     with pytest.raises(LeaseLost):
-        store.write(lambda tx: claims.complete(tx, task_id, lease, []))
+        store.write(lambda tx: complete(tx, task_id, lease, []))
 
 
 def test_a_passed_deadline_is_a_failed_attempt_until_the_budget_is_spent(

@@ -36,6 +36,7 @@ from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Plain, Store
 from tests.support.databases import REFUSED
 from tests.support.objects import put_bytes
+from tests.support.workers import complete
 
 DAY = 86_400
 HOUR = 3_600
@@ -89,7 +90,7 @@ class Shop:
         """Ends a claimed task with one stored picture; its key."""
         file = file or self._result(claim.task_id, claim.charge, claim.lease, 0, None)
         made = [file.shown()]
-        self.store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made))
+        self.store.write(lambda tx: complete(tx, claim.task_id, claim.lease, made))
         return file.key
 
     def keys(self) -> list[str]:

@@ -28,13 +28,14 @@ from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import audit
 from supervisor.store.operators.audit import Operator
-from supervisor.store.tasks import claims, images, results, user_actions
+from supervisor.store.tasks import images, results, user_actions
 from supervisor.store.webhooks import deliveries
 from tests.conftest import PARAMS, Clock, Store
 from tests.support.command_line import darkroom
 from tests.support.databases import REFUSED, Plain, PlainPostgres
 from tests.support.servers.postgres_databases import give_back, take_database
 from tests.support.waiting import eventually
+from tests.support.workers import complete
 
 pytestmark = pytest.mark.sqlite_only  # the source; the target is made here
 
@@ -217,7 +218,7 @@ def test_all_work_continues_in_the_new_database(full: Path, target: Settings) ->
         )
         (claim,) = [each for each in there.dispatch() if each.task_id == submitted["task_id"]]
         made = [{"key": "results/new.jpg", "width": 4, "height": 3}]
-        there.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made))
+        there.write(lambda tx: complete(tx, claim.task_id, claim.lease, made))
         for user in ("o-1", "o-2", "o-6"):
             there.balance(user)
         seqs = [

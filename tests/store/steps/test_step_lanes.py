@@ -25,6 +25,7 @@ from tests.conftest import Clock, Store
 from tests.support.databases import fresh_settings, is_postgres
 from tests.support.models.stepped import advance_now, portrait
 from tests.support.servers.postgres_databases import give_back
+from tests.support.workers import complete
 
 CAREFUL = Provider(kind="http", may_bill_twice=False)
 
@@ -135,7 +136,7 @@ def test_a_task_is_not_completed_before_its_last_step(
 ) -> None:
     claim = claimed_task(type_="portrait")
     with pytest.raises(Exception, match="the lifecycle of a task has no such step"):
-        store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+        store.write(lambda tx: complete(tx, claim.task_id, claim.lease, []))
     assert store.task(claim.task_id)["status"] == "processing"
 
 

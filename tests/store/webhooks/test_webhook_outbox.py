@@ -24,6 +24,7 @@ from supervisor.webhooks import turns
 from supervisor.webhooks.schedule import JITTER, SCHEDULE, Again, End, after_failure, is_accepted, pause_after
 from supervisor.webhooks.turns import Due, UnderWay, next_to_send
 from tests.conftest import PARAMS, Clock, Store
+from tests.support.workers import complete
 from web.handling.responses import shown_task
 
 HOOK = "https://app.example.org/hooks/darkroom"
@@ -76,7 +77,7 @@ def end(store: Store, live_worker: Callable[..., str], task_id: str, how: str) -
     (held,) = [each for each in store.dispatch() if each.task_id == task_id]
     if how == "completed":
         made = [{"key": "results/x.jpg", "width": 4, "height": 3}]
-        store.write(lambda tx: claims.complete(tx, task_id, held.lease, made, 0))
+        store.write(lambda tx: complete(tx, task_id, held.lease, made, 0))
     else:
         store.write(lambda tx: claims.fail(tx, task_id, held.lease, "no_person_found", "Nobody is seen."))
 

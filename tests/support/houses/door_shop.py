@@ -23,6 +23,7 @@ from supervisor.store.tasks import claims, user_actions
 from tests.conftest import dispatch
 from tests.support.databases import SQLITE
 from tests.support.houses.web_server import SECRET, Web, picture_bytes, running_web, until
+from tests.support.workers import complete, report_progress
 
 REFUSED = "The service refuses this content."
 
@@ -70,13 +71,13 @@ class DoorShop:
             key = f"results/{claim.task_id}-{n}.jpg"
             await asyncio.to_thread(self.web.context.files.put, key, io.BytesIO(self.picture))
             made.append({"key": key, "width": 8, "height": 6})
-        await self.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, 0))
+        await self.write(lambda tx: complete(tx, claim.task_id, claim.lease, made, 0))
 
     async def fail(self, claim: Claim) -> None:
         await self.write(lambda tx: claims.fail(tx, claim.task_id, claim.lease, "content_rejected", REFUSED))
 
     async def progress(self, claim: Claim, percent: int, stage: str = "developing") -> None:
-        await self.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, percent, stage))
+        await self.write(lambda tx: report_progress(tx, claim.task_id, claim.lease, percent, stage))
 
     async def cancel(self, task_id: str) -> None:
         await self.write(lambda tx: user_actions.cancel(tx, task_id))

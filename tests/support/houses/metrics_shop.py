@@ -20,6 +20,7 @@ from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.tasks import claims, remote_wait, user_actions
 from tests.conftest import claim_now
+from tests.support.workers import complete
 
 T = TypeVar("T")
 WORKER = "01JAAAAAAAAAAAAAAAAAAAAAAA"
@@ -137,7 +138,7 @@ class Shop:
     def completed_task(self) -> str:
         task_id = self.claimed_task()
         made = [{"key": "results/1.png", "width": 1, "height": 1}]
-        self.do(lambda tx: claims.complete(tx, task_id, self.leases[task_id], made))
+        self.do(lambda tx: complete(tx, task_id, self.leases[task_id], made))
         return task_id
 
     def failed_task(self) -> str:

@@ -13,6 +13,7 @@ from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, remote_wait, user_actions
 from tests.conftest import dispatch
 from tests.support.houses.web_server import Web
+from tests.support.workers import complete, report_progress
 
 USER = "o-1"
 
@@ -43,12 +44,12 @@ class Shop:
         return list(await self.write(lambda tx: dispatch(tx, self.web.settings)))
 
     async def progress(self, claim: Claim, percent: int, stage: str = "developing") -> None:
-        await self.write(lambda tx: claims.report_progress(tx, claim.task_id, claim.lease, percent, stage))
+        await self.write(lambda tx: report_progress(tx, claim.task_id, claim.lease, percent, stage))
 
     async def complete(self, claim: Claim) -> None:
         small = {"key": f"results/{claim.task_id}-thumbnail.webp", "width": 2, "height": 1}
         made = [{"key": f"results/{claim.task_id}.jpg", "width": 4, "height": 3, "thumbnail": small}]
-        await self.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, made, 0))
+        await self.write(lambda tx: complete(tx, claim.task_id, claim.lease, made, 0))
 
     async def remove(self, work_id: str) -> None:
         await self.write(lambda tx: works.delete(tx, work_id, self.user))

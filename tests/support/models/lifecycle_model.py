@@ -101,3 +101,16 @@ def _applied(rule: Rule, old: int, task: TaskState, *, rises: bool) -> int:
 def steps_between(source: Status, target: Status) -> tuple[Transition, ...]:
     """Every arrow from one status to another; empty where the pair is illegal."""
     return tuple(each for each in TRANSITIONS if (each.source, each.target) == (source, target))
+
+
+def picture() -> str:
+    """The lifecycle as a Mermaid state diagram; steps that keep the status and are not shown to users are left out."""
+    lines = ["stateDiagram-v2", "    [*] --> pending: submit"]
+    labels: dict[tuple[Status, Status], list[str]] = {}
+    for arrow in TRANSITIONS:
+        if arrow.event not in (Event.RIPEN, Event.PROGRESS, Event.SETTLE):
+            labels.setdefault((arrow.source, arrow.target), []).append(arrow.event.value)
+    lines += [
+        f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in labels.items()
+    ]
+    return "\n".join([*lines, "    completed --> [*]"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core import lifecycle
+from tests.support.models.lifecycle_model import picture
 from tests.support.repository import MAY_IMPORT, ROOT, modules
 
 # They decide and touch nothing; `supervisor.*` in brackets are pure themselves.
@@ -409,4 +409,4 @@ def test_the_picture_of_the_lifecycle_is_drawn_from_the_table() -> None:
     if not page.exists():
         pytest.skip("ARCHITECTURE.md is not written yet")
     _, _, rest = page.read_text(encoding="utf-8").partition("```mermaid\n")
-    assert rest.partition("\n```")[0] == lifecycle.picture(), "copy the output of lifecycle.picture()"
+    assert rest.partition("\n```")[0] == picture(), "copy the output of lifecycle_model.picture()"
