@@ -499,7 +499,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     )
     def a_late_worker_writes(self, data: st.DataObject, how: Any) -> None:
         task_id, lease = data.draw(st.sampled_from(self.lost))
-        more = {claims.retry: (0.0,), claims.complete: ([],), remote_wait.not_yet: (0,)}.get(how, ())
+        more = {claims.retry: (0.0,), complete: ([],), remote_wait.not_yet: (0,)}.get(how, ())
         with pytest.raises(LeaseLost):
             self._write(lambda tx: how(tx, task_id, lease, *more))
         assert not self._write(lambda tx: report_progress(tx, task_id, lease, 50, "late"))
