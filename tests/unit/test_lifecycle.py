@@ -493,9 +493,7 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.lost)
     @rule(
         data=st.data(),
-        how=st.sampled_from(
-            [claims.retry, claims.release, complete, remote_wait.not_yet, advance_now]
-        ),
+        how=st.sampled_from([claims.retry, claims.release, complete, remote_wait.not_yet, advance_now]),
     )
     def a_late_worker_writes(self, data: st.DataObject, how: Any) -> None:
         task_id, lease = data.draw(st.sampled_from(self.lost))

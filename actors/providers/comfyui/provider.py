@@ -13,7 +13,6 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -49,13 +48,11 @@ from actors.providers.comfyui.history import (
 )
 from actors.providers.comfyui.progress import WorkflowProgress
 from actors.providers.comfyui.service import ComfyService
-from actors.providers.common.answers import Answer, error_in, question_error_in
+from actors.providers.common.adapter import HttpAdapter
+from actors.providers.common.answers import Answer
 from actors.providers.common.bills import note_cost
-from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector, Offered
-from actors.providers.common.order_values import OrderValues
+from actors.providers.common.collecting import Offered
 from actors.providers.common.picture_sources import Inline, Source
-from actors.providers.common.refusals import Refusals
 from actors.providers.common.requests import Field, Outgoing, as_json
 from actors.providers.common.template import MISSING, Placeholder
 from actors.providers.provider_context import ProviderContext
@@ -79,40 +76,30 @@ _IDS = uuid.UUID("7b0c8f4e-3a52-4f0e-9a3a-0f6d1d0c2b11")
 log = structlog.get_logger(__name__)
 
 
-class ComfyProvider:
+class ComfyProvider(HttpAdapter[ComfyService]):
     """One server in one process."""
 
-    paid = True
     hands_in = True
 
     def __init__(self, service: ComfyService, surroundings: ProviderContext) -> None:
-        self.may_bill_twice = service.may_bill_twice
+        super().__init__(service, surroundings)
         self.pictures_per_request = 0 if service.workflow.makes_several else 1
-        self._service = service
-        self._refusals = Refusals()
-        self._client = HttpClient(most_bytes=service.answer_bytes)
-        self._values = OrderValues(surroundings, service.secrets)
-        self._headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
-        self._collector = Collector(
-            service,
-            surroundings,
-            allow_private_addresses=False,  # pictures are fetched from the server's own address
-        )
+        self._headers = service.authorization
 
     async def submit(self, job: Job, progress: Progress) -> Accepted:
         prompt_id = _prompt_id(job)
         progress(5, "uploading the pictures")
         values = await self._placeholder_values(job, prompt_id)
-        graph = await asyncio.to_thread(self._service.workflow.render, values.__getitem__)
+        graph = await asyncio.to_thread(self.service.workflow.render, values.__getitem__)
         body = as_json({"prompt": graph, "prompt_id": prompt_id, "client_id": prompt_id})
         headers = self._headers | {"Content-Type": "application/json"}
         progress(10, "queueing the workflow")
-        request = Outgoing("POST", f"{self._service.base}/prompt", headers, body=body)
+        request = Outgoing("POST", f"{self.service.base}/prompt", headers, body=body)
         answer = await self._client.ask(request, min(HAND_IN_SECONDS, job.ai_timeout_seconds))
         accepted = self._accepted(prompt_id, self._uploads(values))
         try:
             self._refuse(answer)
-            if _refused_nodes(answer.document) & set(self._service.outputs or self._service.workflow.nodes):
+            if _refused_nodes(answer.document) & set(self.service.outputs or self.service.workflow.nodes):
                 with contextlib.suppress(ProviderError):
                     await self.cancel(accepted)
                 self._refuse(dataclasses.replace(answer, status=400))
@@ -145,12 +132,12 @@ class ComfyProvider:
             pause = min(LONGEST_PAUSE_SECONDS, place * PAUSE_A_PLACE_SECONDS)
             return Running(None, f"number {place} in ComfyUI's queue", pause)
         answer = await self._get(f"/history/{remote.remote_id}")
-        await note_cost(job, answer, self._service.rules)
+        await note_cost(job, answer, self.service.rules)
         found = end_of(
             answer.document,
             remote.remote_id,
-            self._service.outputs,
-            self._service.rules.hide,
+            self.service.outputs,
+            self.service.rules.hide,
             of_any_kind=job.wants_files,
         )
         if isinstance(found, Failed):
@@ -176,13 +163,10 @@ class ComfyProvider:
             await self._paint_over(remote.details.get("uploads", []))
         return place is None
 
-    async def close(self) -> None:
-        await self._client.close()
-
     # --- the order ---
 
     async def _placeholder_values(self, job: Job, prompt_id: str) -> dict[Placeholder, Any]:
-        placeholders = self._service.workflow.template.placeholders
+        placeholders = self.service.workflow.template.placeholders
         uploads = {each for each in placeholders if each.input is not None and each.input[1] == "file"}
         values = await self._values.of_order(placeholders - uploads, job, [])
         names: dict[int, str] = {}
@@ -215,7 +199,7 @@ class ComfyProvider:
             Field("type", "input"),
             Field("overwrite", "true"),
         )
-        request = Outgoing("POST", f"{self._service.base}/upload/image", self._headers, fields=fields)
+        request = Outgoing("POST", f"{self.service.base}/upload/image", self._headers, fields=fields)
         answer = await self._client.question(request, seconds)
         self._refuse_question(answer)
         return answer
@@ -234,7 +218,7 @@ class ComfyProvider:
             try:
                 await self._put(BLANK, "image/png", file, folder, seconds=PAINT_SECONDS)
             except ProviderError as error:
-                log.warning("photo_left_behind", provider=self._service.name, file=name, reason=str(error))
+                log.warning("photo_left_behind", provider=self.service.name, file=name, reason=str(error))
 
     def _accepted(self, prompt_id: str, uploads: Sequence[str] = ()) -> Accepted:
         return Accepted(prompt_id, FIRST_PAUSE_SECONDS, {"uploads": list(uploads)})
@@ -256,11 +240,11 @@ class ComfyProvider:
 
     async def _put_down(self, job: Job, path: str, target: Path) -> NotFetched | None:
         """Write one file down.  Raises ResultGone, Transient."""
-        request = Outgoing("GET", self._service.base + path, self._headers)
+        request = Outgoing("GET", self.service.base + path, self._headers)
         try:
             answer = await job.when_there_is_room(
                 lambda: self._client.download(
-                    request, target, most_bytes=self._service.file_bytes, stalled_seconds=ASK_SECONDS
+                    request, target, most_bytes=self.service.file_bytes, stalled_seconds=ASK_SECONDS
                 )
             )
         except ResultLost as error:
@@ -286,7 +270,7 @@ class ComfyProvider:
         return found
 
     async def _get(self, path: str, *, gone: type[Transient] = Transient) -> Answer:
-        request = Outgoing("GET", self._service.base + path, self._headers)
+        request = Outgoing("GET", self.service.base + path, self._headers)
         answer = await self._client.question(request, ASK_SECONDS)
         self._refuse_to_show(answer, gone)
         return answer
@@ -301,19 +285,13 @@ class ComfyProvider:
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
         headers = self._headers | {"Content-Type": "application/json"}
-        request = Outgoing("POST", self._service.base + path, headers, body=as_json(body))
+        request = Outgoing("POST", self.service.base + path, headers, body=as_json(body))
         self._refuse_question(await self._client.question(request, ASK_SECONDS))
-
-    def _refuse_question(self, answer: Answer) -> None:
-        """The same for polls and uploads, which order nothing."""
-        error = question_error_in(answer, self._service.rules, now=time.time())
-        if error is not None:
-            raise error
 
     async def _refuses_us(self) -> str | None:
         """Why every order is refused: a node, or a value of the file, that the server does not have."""
         known: dict[str, Mapping[str, Any]] = {}
-        for node, class_, name, text in self._service.workflow.constants:
+        for node, class_, name, text in self.service.workflow.constants:
             if class_ not in known:
                 said = (await self._get(f"/object_info/{quote(class_, safe='')}")).document
                 if not isinstance(said, Mapping):
@@ -326,16 +304,10 @@ class ComfyProvider:
                 return f"the server knows no {name} {text!r} (node {node} of the workflow)"
         return None
 
-    def _refuse(self, answer: Answer) -> None:
-        """Raises the ProviderError for a bad answer."""
-        error = error_in(answer, self._service.rules, now=time.time())
-        if error is not None:
-            raise error
-
     async def _watch(self, prompt_id: str) -> int | None:
         """The percentage of a running prompt; None if the server does not report within WATCH_SECONDS."""
-        progress = WorkflowProgress(prompt_id, len(self._service.workflow.nodes))
-        address = f"{self._service.base}/ws?clientId={prompt_id}"
+        progress = WorkflowProgress(prompt_id, len(self.service.workflow.nodes))
+        address = f"{self.service.base}/ws?clientId={prompt_id}"
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):  # the history decides
             async with (
                 asyncio.timeout(WATCH_SECONDS),

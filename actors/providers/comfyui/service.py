@@ -8,21 +8,18 @@ behind a proxy that wants a key is given `secrets.KEY` as a bearer token; ComfyU
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from actors.providers.comfyui.workflow import Workflow, read_workflow
-from actors.providers.common.answers import Rules
 from actors.providers.common.reading import (
     checked,
-    read_rules,
-    read_secrets,
     read_texts,
     refuse_unknown,
     setting_name,
 )
+from actors.providers.common.service import HttpService, read_common
 from config.provider import is_true
 from config.settings import Provider, Settings
 from config.workflow_seeds import FixedSeed
@@ -39,19 +36,12 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class ComfyService:
+class ComfyService(HttpService):
     """base: the server's address.  outputs: ids of nodes, empty = all."""
 
-    name: str
     base: str
     workflow: Workflow
     outputs: tuple[str, ...]
-    rules: Rules
-    answer_bytes: int
-    file_bytes: int
-    may_bill_twice: bool
-    key: str = field(default="", repr=False)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @functools.cache
@@ -82,11 +72,11 @@ def read_service(name: str, provider: Provider, settings: Settings) -> ComfyServ
         raise SettingFault(
             f"{here}__OPTIONS__WORKFLOW is not set, but must be the path of a workflow in API format."
         )
-    secrets = read_secrets(provider)
+    common = read_common(name, provider, settings, usual=_USUAL)
     randomises = is_true(options.get("randomize_seeds"))
     workflow = checked(
         f"{here}__OPTIONS__WORKFLOW",
-        lambda: read_workflow(str(options["workflow"]), secrets, randomises=randomises),
+        lambda: read_workflow(str(options["workflow"]), common["secrets"], randomises=randomises),
     )
     outputs = read_texts(f"{here}__OPTIONS__OUTPUTS", options.get("outputs", []))
     missing = [node for node in outputs if node not in workflow.nodes]
@@ -98,14 +88,8 @@ def read_service(name: str, provider: Provider, settings: Settings) -> ComfyServ
     if workflow.repeats_itself:
         _warn_of_repetition(name, workflow.fixed_seeds)
     return ComfyService(
-        name=name,
+        **common,
         base=provider.url.rstrip("/"),
         workflow=workflow,
         outputs=outputs,
-        rules=read_rules(name, provider, settings, usual=_USUAL),
-        answer_bytes=provider.limits.answer_bytes,
-        file_bytes=provider.limits.file_bytes,
-        may_bill_twice=provider.may_bill_twice,
-        key=secrets.get("KEY", ""),
-        secrets=secrets,
     )

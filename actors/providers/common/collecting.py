@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -16,9 +16,9 @@ import structlog
 from actors.files.scratch import write_whole
 from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch, fetch_to
 from actors.providers.base import Done, Job, MadeFile, MadeImage, ResultGone, ResultLost, Transient
-from actors.providers.common.answers import Rules
 from actors.providers.common.picture_sources import At, Inline, Source
 from actors.providers.common.plain_pictures import made_image, make_plain
+from actors.providers.common.service import HttpService
 from actors.providers.provider_context import ProviderContext
 from supervisor.media.file_kinds import HEAD_BYTES, file_kind
 from supervisor.pictures.child_process import ImageProcessDied, ImageWorkFailed
@@ -36,23 +36,6 @@ class NoPicture(NotFetched):
     """The fetched file is not of the expected kind."""
 
 
-class Sender(Protocol):
-    """The needed settings of a service.  rules.hide: removes secrets from a text.  answer_bytes: of one picture;
-    file_bytes: of another file."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def rules(self) -> Rules: ...
-
-    @property
-    def answer_bytes(self) -> int: ...
-
-    @property
-    def file_bytes(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class Offered:
     """A made file of any kind. put_down: writes it to a path, or returns the reason why it cannot; raises a
@@ -63,13 +46,12 @@ class Offered:
 
 
 class Collector:
-    """Collects for one service.  allow_private_addresses: whether its pictures may be in the own network."""
+    """Collects for one service."""
 
-    def __init__(
-        self, service: Sender, surroundings: ProviderContext, *, allow_private_addresses: bool
-    ) -> None:
+    def __init__(self, service: HttpService, surroundings: ProviderContext) -> None:
         self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
-        self._most_bytes, self._allow_private_addresses = service.answer_bytes, allow_private_addresses
+        self._most_bytes = service.answer_bytes
+        self._allow_private_addresses = service.allow_private_addresses
         self._most_file_bytes = service.file_bytes
 
     async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:

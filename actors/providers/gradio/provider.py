@@ -19,31 +19,25 @@ from urllib.parse import quote, urlsplit
 
 from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge
 from actors.providers.base import (
-    Accepted,
     CutOff,
     Done,
-    Failed,
     Job,
-    Lost,
     Progress,
     ProviderError,
     ResultLost,
-    Running,
     Transient,
 )
+from actors.providers.common.adapter import HttpAdapter
 from actors.providers.common.answers import (
     Answer,
     error_in,
     names_no_error,
     no_pictures,
     plain_words,
-    question_error_in,
 )
 from actors.providers.common.bills import note_cost
-from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector, Offered
+from actors.providers.common.collecting import Offered
 from actors.providers.common.event_stream import ServerEvent
-from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import At, Inline, Source, file_source_of, source_of
 from actors.providers.common.requests import Outgoing, as_json
 from actors.providers.common.template import MISSING, Placeholder, Template
@@ -57,21 +51,14 @@ ASK_SECONDS = 30.0
 LAYOUT_SECONDS = 60.0  # how long the app's description is kept: it may be restarted with other endpoints
 
 
-class GradioProvider:
+class GradioProvider(HttpAdapter[GradioService]):
     """One app in one process."""
 
-    paid = True
+    pictures_per_request = 1
 
     def __init__(self, service: GradioService, surroundings: ProviderContext) -> None:
-        self.may_bill_twice = service.may_bill_twice
-        self.pictures_per_request = 1
-        self._service = service
-        self._client = HttpClient(most_bytes=service.answer_bytes)
-        self._values = OrderValues(surroundings, service.secrets)
-        self._headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
-        self._collector = Collector(
-            service, surroundings, allow_private_addresses=service.allow_private_addresses
-        )
+        super().__init__(service, surroundings)
+        self._headers = service.authorization
         self._layout: tuple[float, Layout] | None = None
 
     async def submit(self, job: Job, progress: Progress) -> Done:
@@ -85,9 +72,9 @@ class GradioProvider:
         }
         headers = self._headers | {"Content-Type": "application/json"}
         encoded = await asyncio.to_thread(as_json, body)
-        join = Outgoing("POST", f"{self._service.base}{layout.api}/queue/join", headers, body=encoded)
+        join = Outgoing("POST", f"{self.service.base}{layout.api}/queue/join", headers, body=encoded)
         answer = await self._client.ask(join, job.ai_timeout_seconds)
-        error = error_in(answer, self._service.rules, now=time.time())
+        error = error_in(answer, self.service.rules, now=time.time())
         if error is not None:
             self._layout = None  # the app may have been restarted
             raise error
@@ -99,21 +86,12 @@ class GradioProvider:
             if told is not None:
                 progress(*told)
 
-        address = f"{self._service.base}{layout.api}/queue/data?session_hash={session}"
+        address = f"{self.service.base}{layout.api}/queue/data?session_hash={session}"
         left = max(1.0, ends_at - time.monotonic())
         heard = await self._hear(Outgoing("GET", address, self._headers), left, listen, stream)
-        await note_cost(job, heard, self._service.rules)
+        await note_cost(job, heard, self.service.rules)
         progress(90, "collecting the pictures")
         return await self._collected(job, heard, stream, layout)
-
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        return Failed(Lost("A Gradio app has no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        return True
-
-    async def close(self) -> None:
-        await self._client.close()
 
     # --- the order ---
 
@@ -121,16 +99,16 @@ class GradioProvider:
         """The app's description.  Raises ProviderError."""
         if self._layout is not None and time.monotonic() - self._layout[0] < LAYOUT_SECONDS:
             return self._layout[1]
-        endpoint = self._service.endpoint
+        endpoint = self.service.endpoint
         layout = layout_of((await self._get("/config")).document, endpoint)
-        if not isinstance(self._service.input.value, list):
+        if not isinstance(self.service.input.value, list):
             info = (await self._get(f"{layout.api}/info")).document
             layout = Layout(layout.api, layout.number, parameters_of(info, endpoint))
         self._layout = time.monotonic(), layout
         return layout
 
     async def _data(self, job: Job, layout: Layout) -> list[Any]:
-        template = self._service.input
+        template = self.service.input
         files = {each for each in template.placeholders if each.input is not None and each.input[1] == "file"}
         values = await self._values.of_order(template.placeholders - files, job, [])
         for placeholder in files:
@@ -138,7 +116,7 @@ class GradioProvider:
         if isinstance(template.value, list):  # an input without a value keeps its place
             rendered = [Template(each).render(values.__getitem__) for each in template.value]
             return [None if each is MISSING else each for each in rendered]
-        return in_order(template.render(values.__getitem__), layout.parameters, self._service.endpoint)
+        return in_order(template.render(values.__getitem__), layout.parameters, self.service.endpoint)
 
     async def _file(self, job: Job, placeholder: Placeholder) -> Any:
         """A photo for the app: inside the request, so that none stays in the app's folder of uploads."""
@@ -160,7 +138,7 @@ class GradioProvider:
         if stream.document is not None:
             return Answer(200, answer.headers, b"", stream.document)
         if stream.trouble:
-            said = plain_words(stream.trouble, self._service.rules.hide)
+            said = plain_words(stream.trouble, self.service.rules.hide)
             raise CutOff(f"The Gradio app has lost the order: {said}")
         if answer.status != 200:  # the app was restarted between the order and the stream
             raise CutOff(f"The Gradio app does not know the order (HTTP {answer.status}).")
@@ -170,7 +148,7 @@ class GradioProvider:
 
     async def _collected(self, job: Job, answer: Answer, stream: QueueStream, layout: Layout) -> Done:
         """Raises ProviderError."""
-        rules = self._service.rules
+        rules = self.service.rules
         found = self._found(answer, stream)
         data = found if "json" in job.outputs else None
         if rules.data is not None:
@@ -189,14 +167,14 @@ class GradioProvider:
 
     def _found(self, answer: Answer, stream: QueueStream) -> Any:
         """What the settings name of its output, or all of it.  Raises the error that a failed event stands for."""
-        rules = self._service.rules
+        rules = self.service.rules
         if stream.failed:
             if names_no_error(answer, rules):
                 raise ProviderError(
                     "The Gradio app has failed and does not say why: start it with show_error=True."
                 )
             raise no_pictures(answer, rules, now=time.time())
-        places = self._service.wanted
+        places = self.service.wanted
         if places:
             return [value for path in places for value in path.find(answer.document)]
         return answer.document.get("data", answer.document)
@@ -214,7 +192,7 @@ class GradioProvider:
             texts = found if isinstance(found, list) else []
             sources = [each for text in texts if (each := source_of(text)) is not None]
         if not sources:
-            raise no_pictures(answer, self._service.rules, now=time.time())
+            raise no_pictures(answer, self.service.rules, now=time.time())
         return sources
 
     async def _source(self, file: Mapping[str, Any], layout: Layout) -> Source | None:
@@ -229,7 +207,7 @@ class GradioProvider:
     def _own_path(self, file: Mapping[str, Any], layout: Layout) -> str | None:
         """Where the app itself shows a file; None for one that is elsewhere."""
         path, url = file.get("path"), str(file.get("url") or "")
-        is_own = not url or urlsplit(url).netloc == urlsplit(self._service.base).netloc or "/file=" in url
+        is_own = not url or urlsplit(url).netloc == urlsplit(self.service.base).netloc or "/file=" in url
         return f"{layout.api}/file={quote(str(path))}" if path and is_own else None
 
     def _offered(self, job: Job, file: Mapping[str, Any], layout: Layout) -> Offered | None:
@@ -240,8 +218,8 @@ class GradioProvider:
             return None if source is None else self._collector.offered(job, source)
 
         async def put_down(target: Path) -> NotFetched | None:
-            request = Outgoing("GET", self._service.base + own, self._headers)
-            most, stalled = self._service.file_bytes, ASK_SECONDS
+            request = Outgoing("GET", self.service.base + own, self._headers)
+            most, stalled = self.service.file_bytes, ASK_SECONDS
             try:
                 answer = await job.when_there_is_room(
                     lambda: self._client.download(request, target, most_bytes=most, stalled_seconds=stalled)
@@ -255,11 +233,9 @@ class GradioProvider:
         return Offered(str(file.get("orig_name") or PurePosixPath(str(file.get("path"))).name), put_down)
 
     async def _get(self, path: str) -> Answer:
-        request = Outgoing("GET", self._service.base + path, self._headers)
+        request = Outgoing("GET", self.service.base + path, self._headers)
         answer = await self._client.question(request, ASK_SECONDS)
-        error = question_error_in(answer, self._service.rules, now=time.time())
-        if error is not None:
-            raise error
+        self._refuse_question(answer)
         if answer.status != 200:
             raise Transient(f"The Gradio app can't be asked just now (HTTP {answer.status}).")
         return answer

@@ -7,19 +7,16 @@ wants a key is given `secrets.KEY` as a bearer token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from actors.providers.common.answers import Rules
 from actors.providers.common.paths import Path
 from actors.providers.common.reading import (
     checked,
     read_paths,
-    read_rules,
-    read_secrets,
     refuse_unknown,
     setting_name,
 )
+from actors.providers.common.service import HttpService, read_common
 from actors.providers.common.template import Template, check, parse
 from config.settings import Provider, Settings
 from supervisor.core.errors import SettingFault
@@ -37,21 +34,13 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class GradioService:
+class GradioService(HttpService):
     """base: the app's address.  wanted: the paths of its pictures in `output`, empty = every file."""
 
-    name: str
     base: str
     endpoint: str
     input: Template
     wanted: tuple[Path, ...]
-    rules: Rules
-    answer_bytes: int
-    file_bytes: int
-    allow_private_addresses: bool
-    may_bill_twice: bool
-    key: str = field(default="", repr=False)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_service(name: str, provider: Provider, settings: Settings) -> GradioService:
@@ -72,20 +61,13 @@ def read_service(name: str, provider: Provider, settings: Settings) -> GradioSer
     given, there = options.get("input", {}), f"{here}__OPTIONS__INPUT"
     if not isinstance(given, dict | list):
         raise SettingFault(f"{there} may be a table of the endpoint's parameters, or a list.")
-    secrets = read_secrets(provider)
+    common = read_common(name, provider, settings, usual=_USUAL)
     template = checked(there, lambda: parse(given))
-    checked(there, lambda: check(template.placeholders, secrets=secrets, input_forms=FORMS))
+    checked(there, lambda: check(template.placeholders, secrets=common["secrets"], input_forms=FORMS))
     return GradioService(
-        name=name,
+        **common,
         base=provider.url.rstrip("/"),
         endpoint=endpoint,
         input=template,
         wanted=read_paths(f"{here}__RESULT", provider.result),
-        rules=read_rules(name, provider, settings, usual=_USUAL),
-        answer_bytes=provider.limits.answer_bytes,
-        file_bytes=provider.limits.file_bytes,
-        allow_private_addresses=provider.allow_private_addresses,
-        may_bill_twice=provider.may_bill_twice,
-        key=secrets.get("KEY", ""),
-        secrets=secrets,
     )

@@ -20,19 +20,16 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
+from actors.providers.common.adapter import HttpAdapter, half_of_age
 from actors.providers.common.answers import (
     Answer,
     Rules,
-    error_in,
     no_pictures,
     others_in,
     pictures_in,
     question_error_in,
 )
 from actors.providers.common.bills import note_cost
-from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector
-from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Source
 from actors.providers.common.requests import Outgoing, RequestTemplate
 from actors.providers.common.results import result_in
@@ -47,21 +44,13 @@ _CALLBACK_URL = Placeholder("callback_url")
 _CANT_BE_STOPPED = frozenset({404, 405, 409, 410})
 
 
-class HttpProvider:
+class HttpProvider(HttpAdapter[Service]):
     """One service in one process."""
 
-    paid = True
-
     def __init__(self, service: Service, surroundings: ProviderContext) -> None:
-        self.may_bill_twice = service.may_bill_twice
+        super().__init__(service, surroundings)
         self.pictures_per_request = service.pictures_per_request
         self.hands_in = service.remote is not None
-        self.service = service
-        self._client = HttpClient(most_bytes=service.answer_bytes)
-        self._values = OrderValues(surroundings, service.secrets)
-        self._collector = Collector(
-            service, surroundings, allow_private_addresses=service.allow_private_addresses
-        )
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
         """Send the request; wait for the pictures if the service makes them at once.  A cancel closes the
@@ -94,7 +83,7 @@ class HttpProvider:
         answer = await self._ask(service.ask, remote, job)
         said = judge(answer, service.job, self.service.rules, now=time.time())
         if isinstance(said, Running):
-            return dataclasses.replace(said, poll_after_seconds=_pause(remote, service.interval))
+            return dataclasses.replace(said, poll_after_seconds=half_of_age(remote, *service.interval))
         await note_cost(job, answer, self.service.rules)
         if isinstance(said, Verdict) and service.fetch is not None:
             answer = await self._ask(service.fetch, remote, job)
@@ -110,18 +99,13 @@ class HttpProvider:
         # If the service does not know the job, or refuses for good, the job is over or can't be stopped.
         return answer.status in _CANT_BE_STOPPED or not isinstance(error, Transient | Postponed)
 
-    async def close(self) -> None:
-        await self._client.close()
-
     # --- the first answer ---
 
     def _accepted(
         self, answer: Answer, service: RemoteService, put_down: list[str], *, told: bool
     ) -> Accepted:
         """told: whether the service got an address for its report."""
-        error = error_in(answer, self.service.rules, now=time.time())
-        if error is not None:
-            raise error
+        self._refuse(answer)
         ids = [value for value in service.id.find(answer.document) if isinstance(value, str | int)]
         remote_id = str(ids[0]) if ids else ""
         if not 0 < len(remote_id) <= 500:
@@ -185,11 +169,3 @@ class HttpProvider:
             return await self._collected(job, answer, rules, found, may_wait=True)
         except ResultLost as error:
             return Failed(error)
-
-
-def _pause(remote: Accepted, interval: tuple[float, float]) -> float:
-    """Half of the job's age: the end of short jobs is noticed soon, and long ones are polled seldom.  It needs no
-    state."""
-    first, longest = interval
-    age = time.time() - float(remote.details.get("accepted_at", 0))
-    return min(longest, max(first, age / 2))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
-from actors.providers.common.answers import Rules
 from actors.providers.common.paths import Path
 from actors.providers.common.reading import (
     can_be_called,
@@ -15,15 +14,14 @@ from actors.providers.common.reading import (
     read_count,
     read_path,
     read_paths,
-    read_rules,
     read_seconds,
-    read_secrets,
     read_table,
     read_texts,
     refuse_unknown,
     setting_name,
 )
 from actors.providers.common.requests import Encoding, RequestTemplate, request_template
+from actors.providers.common.service import HttpService, read_common
 from actors.providers.common.template import check
 from actors.providers.http.remote_jobs import STATES, JobRules
 from config.settings import Provider, Settings
@@ -70,23 +68,16 @@ class RemoteService:
 
 
 @dataclass(frozen=True)
-class Service:
+class Service(HttpService):
     """A service's requests and answers.
 
     pictures_per_request: the most pictures of one request; 0 = as many as ordered.  remote: None if the first answer
     holds the pictures.
     """
 
-    name: str
     request: RequestTemplate
-    rules: Rules
     pictures_per_request: int
-    answer_bytes: int
-    file_bytes: int
-    allow_private_addresses: bool
-    may_bill_twice: bool
     remote: RemoteService | None = None
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def sends_links(self) -> bool:
@@ -100,18 +91,12 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Service:
     reader = _Reader(here, provider)
     at_submit = _AtHand(without=("id", "callback_url") if provider.mode == "sync" else ("id",), forms=FORMS)
     service = Service(
-        name=name,
+        **read_common(name, provider, settings),
         request=reader.request("SUBMIT", provider.submit, _SUBMIT, at_submit, "POST"),
-        rules=read_rules(name, provider, settings),
         pictures_per_request=read_count(
             f"{here}__SUBMIT__PICTURES_PER_REQUEST", provider.submit.get("pictures_per_request", 0)
         ),
-        answer_bytes=provider.limits.answer_bytes,
-        file_bytes=provider.limits.file_bytes,
-        allow_private_addresses=provider.allow_private_addresses,
-        may_bill_twice=provider.may_bill_twice,
         remote=None if provider.mode == "sync" else reader.remote(),
-        secrets=read_secrets(provider),
     )
     _check_address(here, service, provider, settings)
     return service

@@ -10,31 +10,24 @@ from typing import Any
 import structlog
 
 from actors.providers.base import (
-    Accepted,
     Done,
-    Failed,
     InvalidInput,
     Job,
-    Lost,
     Progress,
     ProviderError,
-    Running,
     UnknownOutcome,
 )
+from actors.providers.common.adapter import HttpAdapter
 from actors.providers.common.answers import Answer, pictures_in
 from actors.providers.common.bills import note_cost
-from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector
 from actors.providers.common.event_stream import ServerEvent
-from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Source, data_uri
-from actors.providers.common.refusals import Refusals, refused_too
+from actors.providers.common.refusals import refused_too
 from actors.providers.common.requests import Field, Outgoing, as_json
 from actors.providers.common.template import InputPicture, as_text
 from actors.providers.openai.errors import as_told
 from actors.providers.openai.events import StreamedAnswer
 from actors.providers.openai.service import TASK_PARAMETERS, OpenAiService
-from actors.providers.provider_context import ProviderContext
 
 ASK_SECONDS = 20.0
 BROKEN_STREAM = "the stream ended before the picture was complete; its last draft is kept"
@@ -42,26 +35,14 @@ BROKEN_STREAM = "the stream ended before the picture was complete; its last draf
 log = structlog.get_logger(__name__)
 
 
-class OpenAiProvider:
+class OpenAiProvider(HttpAdapter[OpenAiService]):
     """One service in one process."""
-
-    paid = True
-
-    def __init__(self, service: OpenAiService, surroundings: ProviderContext) -> None:
-        self.may_bill_twice = service.may_bill_twice
-        self._service = service
-        self._refusals = Refusals()
-        self._client = HttpClient(most_bytes=service.answer_bytes)
-        self._values = OrderValues(surroundings, service.secrets)
-        self._collector = Collector(
-            service, surroundings, allow_private_addresses=service.allow_private_addresses
-        )
 
     async def submit(self, job: Job, progress: Progress) -> Done:
         progress(5, "preparing the request")
         request = await self._request(job)
         progress(10, "waiting for the AI service")
-        streamed = StreamedAnswer(self._service.partial_images)
+        streamed = StreamedAnswer(self.service.partial_images)
 
         def listen(event: ServerEvent) -> None:
             percent = streamed.take(event)
@@ -76,11 +57,11 @@ class OpenAiProvider:
             # The stream broke off, or its time was over: its events so far count.
             answer = Answer(200, {}, b"")
         if streamed.is_draft:
-            log.warning("draft_kept", task=job.task_id, provider=self._service.name, reason=BROKEN_STREAM)
+            log.warning("draft_kept", task=job.task_id, provider=self.service.name, reason=BROKEN_STREAM)
         progress(90, BROKEN_STREAM if streamed.is_draft else "collecting the pictures")
         if answer.status == 200 and not answer.body:
             answer = dataclasses.replace(answer, document=streamed.document())
-        await note_cost(job, answer, self._service.rules)
+        await note_cost(job, answer, self.service.rules)
         try:
             sources = await asyncio.to_thread(self._sources, answer)
         except InvalidInput as error:
@@ -88,20 +69,11 @@ class OpenAiProvider:
         self._refusals.forget()
         return await self._collector.done(job, sources)
 
-    async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
-        return Failed(Lost("This service answers at once and has no remote jobs."))
-
-    async def cancel(self, remote: Accepted) -> bool:
-        return True
-
-    async def close(self) -> None:
-        await self._client.close()
-
     async def _refuses_us(self) -> str | None:
         """The error of the key or the model, by the list of models, which costs nothing; None if none is known."""
-        service = self._service
-        headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
-        answer = await self._client.question(Outgoing("GET", f"{service.base}/models", headers), ASK_SECONDS)
+        service = self.service
+        question = Outgoing("GET", f"{service.base}/models", service.authorization)
+        answer = await self._client.question(question, ASK_SECONDS)
         if why := refused_too(answer, but=(404,)):  # a server that has no such list says nothing
             return why
         listed = answer.document.get("data") if isinstance(answer.document, dict) else None
@@ -114,12 +86,12 @@ class OpenAiProvider:
         if answer.status == 200 and not answer.body and answer.document is None:
             raise UnknownOutcome("The AI service's stream ended before its picture came.")
         try:
-            return pictures_in(answer, self._service.rules, now=time.time())
+            return pictures_in(answer, self.service.rules, now=time.time())
         except ProviderError as error:
             raise as_told(error, answer.headers) from None
 
     async def _request(self, job: Job) -> Outgoing:
-        service = self._service
+        service = self.service
         prompt = as_text(service.prompt.render(lambda placeholder: self._values.plain(placeholder, job)))
         if not prompt.strip():
             raise InvalidInput("This needs a prompt: say what the picture shall show.")
@@ -130,7 +102,7 @@ class OpenAiProvider:
         body |= asked | dict(service.parameters)
         if service.partial_images and len(job.pictures) == 1:
             body |= {"stream": True, "partial_images": service.partial_images}
-        headers = {"Authorization": f"Bearer {service.key}"} if service.key else {}
+        headers = service.authorization
         wanted = [] if service.edit_style == "none" else range(len(job.inputs))
         pictures = [await self._values.file(job, n) for n in wanted]
         if pictures and service.edit_style == "multipart":

@@ -9,20 +9,18 @@ stream, which give its progress; 0 = no stream.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from actors.providers.common.answers import Rules
 from actors.providers.common.reading import (
     checked,
     read_choice,
     read_count,
-    read_rules,
-    read_secrets,
     read_table,
     refuse_unknown,
     setting_name,
 )
+from actors.providers.common.service import HttpService, read_common
 from actors.providers.common.template import Template, check, parse
 from config.settings import Provider, Settings
 from supervisor.core.errors import SettingFault
@@ -56,23 +54,15 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class OpenAiService:
-    """base: the address before `/images/…`.  key: empty if none is needed.  pictures_per_request: 0 = all."""
+class OpenAiService(HttpService):
+    """base: the address before `/images/…`."""
 
-    name: str
     base: str
     model: str
     edit_style: str
     prompt: Template
     parameters: Mapping[str, Any]
     partial_images: int
-    rules: Rules
-    answer_bytes: int
-    file_bytes: int
-    allow_private_addresses: bool
-    may_bill_twice: bool
-    key: str = field(default="", repr=False)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiService:
@@ -83,7 +73,6 @@ def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiSer
     if not provider.model:
         raise SettingFault(f"{here}__MODEL is not set, but must be the model's name, such as gpt-image-2.")
     prompt = checked(f"{here}__OPTIONS__PROMPT", lambda: parse(options.get("prompt", "${params.prompt}")))
-    secrets = read_secrets(provider)
     checked(
         f"{here}__OPTIONS__PROMPT",
         lambda: check(
@@ -91,7 +80,7 @@ def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiSer
         ),
     )
     return OpenAiService(
-        name=name,
+        **read_common(name, provider, settings, usual=_USUAL),
         base=(provider.url or BASE).rstrip("/"),
         model=provider.model,
         edit_style=read_choice(
@@ -102,11 +91,4 @@ def read_service(name: str, provider: Provider, settings: Settings) -> OpenAiSer
         partial_images=read_count(
             f"{here}__OPTIONS__PARTIAL_IMAGES", options.get("partial_images", 2), most=MOST_PARTIAL_IMAGES
         ),
-        rules=read_rules(name, provider, settings, usual=_USUAL),
-        answer_bytes=provider.limits.answer_bytes,
-        file_bytes=provider.limits.file_bytes,
-        allow_private_addresses=provider.allow_private_addresses,
-        may_bill_twice=provider.may_bill_twice,
-        key=secrets.get("KEY", ""),
-        secrets=secrets,
     )

@@ -24,13 +24,11 @@ from actors.providers.base import (
     Transient,
     UnknownOutcome,
 )
+from actors.providers.common.adapter import HttpAdapter, half_of_age
 from actors.providers.common.answers import Answer, error_in, others_in, question_error_in
 from actors.providers.common.bills import note_cost
-from actors.providers.common.client import HttpClient
-from actors.providers.common.collecting import Collector
-from actors.providers.common.order_values import OrderValues
 from actors.providers.common.picture_sources import Source
-from actors.providers.common.refusals import Refusals, refused_too
+from actors.providers.common.refusals import refused_too
 from actors.providers.common.requests import Outgoing, as_json
 from actors.providers.provider_context import ProviderContext
 from actors.providers.replicate.predictions import judge, rules_for, wait_told
@@ -41,22 +39,14 @@ ASK_SECONDS = 30.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 10.0
 
 
-class ReplicateProvider:
+class ReplicateProvider(HttpAdapter[ReplicateService]):
     """One service in one process.  It also holds the common part of Replicate and cog."""
 
-    paid = True
     hands_in = True
 
     def __init__(self, service: ReplicateService, surroundings: ProviderContext) -> None:
-        self.may_bill_twice = service.may_bill_twice
+        super().__init__(service, surroundings)
         self.pictures_per_request = service.pictures_per_request
-        self.service = service
-        self._refusals = Refusals()
-        self._client = HttpClient(most_bytes=service.answer_bytes)
-        self._values = OrderValues(surroundings, service.secrets)
-        self._collector = Collector(
-            service, surroundings, allow_private_addresses=service.allow_private_addresses
-        )
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:
         """Submit the prediction; it may be over at once."""
@@ -104,9 +94,6 @@ class ReplicateProvider:
         error = self._http_error(answer, question_error_in)
         return answer.status in (404, 410) or not isinstance(error, Transient | Postponed)
 
-    async def close(self) -> None:
-        await self._client.close()
-
     async def _refuses_us(self) -> str | None:
         """Why every order is refused, by a look at the model, which costs nothing; None if nothing is known."""
         question = self._outgoing("GET", _page(self.service.model))
@@ -144,7 +131,9 @@ class ReplicateProvider:
     async def said(self, answer: Answer, remote: Accepted, job: Job) -> Running | Done | Failed:
         said = await self._judged(answer, job)
         if isinstance(said, Running):
-            return Running(said.progress, said.stage, _pause(remote))
+            return Running(
+                said.progress, said.stage, half_of_age(remote, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+            )
         await note_cost(job, answer, self.service.rules)
         try:
             ended = (
@@ -177,8 +166,7 @@ class ReplicateProvider:
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Outgoing:
-        given = {"Authorization": f"Bearer {self.service.key}"} if self.service.key else {}
-        given |= headers or {}
+        given = self.service.authorization | (headers or {})
         if body is None:
             return Outgoing(method, self.service.base + path, given)
         given["Content-Type"] = "application/json"
@@ -212,9 +200,3 @@ def _accepted(answer: Answer, put_down: list[str], *, reports: bool) -> Accepted
         raise UnknownOutcome("The AI service's answer holds no id of a job.")
     details = {"put_down": put_down, "accepted_at": time.time()}
     return Accepted(remote_id, FIRST_PAUSE_SECONDS, details, reports)
-
-
-def _pause(remote: Accepted) -> float:
-    """Half of the job's age: the end of short jobs is noticed soon, and long ones are polled seldom."""
-    age = time.time() - float(remote.details.get("accepted_at", 0))
-    return min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, age / 2))

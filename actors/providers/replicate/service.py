@@ -10,21 +10,18 @@ progress), and cog answers on an open connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from actors.providers.common.answers import Rules
 from actors.providers.common.reading import (
     can_be_called,
     checked,
     read_choice,
     read_count,
-    read_rules,
-    read_secrets,
     read_table,
     refuse_unknown,
     setting_name,
 )
+from actors.providers.common.service import HttpService, read_common
 from actors.providers.common.template import Template, check, parse
 from config.settings import Provider, Settings
 from supervisor.core.errors import SettingFault
@@ -52,11 +49,9 @@ _USUAL = {
 
 
 @dataclass(frozen=True)
-class ReplicateService:
-    """base: the address before `/predictions`.  pictures_per_request: 0 = as many as ordered.  keys: of requests and of
-    reports, empty if there is none."""
+class ReplicateService(HttpService):
+    """base: the address before `/predictions`.  pictures_per_request: 0 = as many as ordered."""
 
-    name: str
     dialect: str
     mode: str
     base: str
@@ -64,14 +59,11 @@ class ReplicateService:
     input: Template
     cancel_after: str
     pictures_per_request: int
-    rules: Rules
-    answer_bytes: int
-    file_bytes: int
-    allow_private_addresses: bool
-    may_bill_twice: bool
-    key: str = field(default="", repr=False)
-    webhook_key: str = field(default="", repr=False)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def webhook_key(self) -> str:
+        """Signs its reports; empty if there is none."""
+        return self.secrets.get("WEBHOOK", "")
 
 
 def read_service(name: str, provider: Provider, settings: Settings) -> ReplicateService:
@@ -82,16 +74,16 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Replicate
     dialect = read_choice(f"{here}__OPTIONS__DIALECT", options.get("dialect", "replicate"), DIALECTS)
     _check_address(here, dialect, provider, settings)
     there = f"{here}__OPTIONS__INPUT"
-    secrets = read_secrets(provider)
+    common = read_common(name, provider, settings, usual=_USUAL)
     template = checked(there, lambda: parse(read_table(there, options.get("input", {}))))
-    checked(there, lambda: check(template.placeholders, secrets=secrets))
+    checked(there, lambda: check(template.placeholders, secrets=common["secrets"]))
     if any(each.input and each.input[1] == "url" for each in template.placeholders) and not settings.url:
         raise SettingFault(
             f"{there} sends links to pictures, but DARKROOM_URL, the address under which the service can fetch them "
             "from here, is not set; set it, or send ${input.0.data_uri} instead."
         )
     return ReplicateService(
-        name=name,
+        **common,
         dialect=dialect,
         mode=provider.mode,
         base=(provider.url or BASE).rstrip("/"),
@@ -102,14 +94,6 @@ def read_service(name: str, provider: Provider, settings: Settings) -> Replicate
             f"{here}__OPTIONS__PICTURES_PER_REQUEST",
             options.get("pictures_per_request", _usual_pictures(dialect, template)),
         ),
-        rules=read_rules(name, provider, settings, usual=_USUAL),
-        answer_bytes=provider.limits.answer_bytes,
-        file_bytes=provider.limits.file_bytes,
-        allow_private_addresses=provider.allow_private_addresses,
-        may_bill_twice=provider.may_bill_twice,
-        key=secrets.get("KEY", ""),
-        webhook_key=secrets.get("WEBHOOK", ""),
-        secrets=secrets,
     )
 
 
