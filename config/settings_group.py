@@ -45,3 +45,11 @@ def mistake_in_names(names: Iterable[str]) -> str:
     if wrong is None:
         return ""
     return f"names {wrong!r}, but a name may be a small letter and up to 31 more small letters, digits and _."
+
+
+def number_in(value: Any) -> float | None:
+    """The number that a value of a setting stands for, before it is checked; None if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

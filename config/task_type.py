@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from config.parameter_schema import ParameterSchema
 from config.price import Price
-from config.settings_group import Count, Group, Seconds, mistake_in_names, no_flag
+from config.settings_group import Count, Group, Seconds, mistake_in_names, no_flag, number_in
 from config.steps import LIMITS, Step, frozen, refuse_impossible_steps
 
 MOST_INPUTS = 64
@@ -151,7 +151,7 @@ class TaskType(Group):
     def _shorten_the_ai_call(cls, given: Any) -> Any:
         """If only the time limit is lowered, the AI time-out becomes half of it, like the defaults 300 and 600."""
         if isinstance(given, dict) and "time_limit_seconds" in given and "ai_timeout_seconds" not in given:
-            limit = _number(given["time_limit_seconds"])
+            limit = number_in(given["time_limit_seconds"])
             if limit is not None and 0 < limit <= 300:
                 return {**given, "ai_timeout_seconds": limit / 2}
         return given
@@ -320,10 +320,3 @@ def _schema_in(path: str | Path) -> Any:
         raise ValueError(
             f"PARAMETERS is {str(path)!r}, but may be a table or the path of a file that holds JSON Schema ({reason})."
         ) from None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

@@ -28,7 +28,7 @@ from config.clients import Networks, Origins, TranslationPrefixes, WeChat, liste
 from config.declarations import declared_types, over_declaration, scenes_at
 from config.provider import PROVIDER_NAME, Provider
 from config.secret_strength import MAY_BE, weakness
-from config.settings_group import Count, Group, Seconds, Table, mistake_in_names
+from config.settings_group import Count, Group, Seconds, Table, mistake_in_names, number_in
 from config.storage import S3, Retention
 from config.task_type import TaskType
 from config.webhooks import Webhooks
@@ -125,7 +125,7 @@ class Settings(Table):
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
         given = dict(given)
-        lease = _number(given.get("lease_seconds"))
+        lease = number_in(given.get("lease_seconds"))
         if lease is not None and 0 < lease < 10 and "heartbeat_seconds" not in given:
             given["heartbeat_seconds"] = lease / 3  # a third: two beats may be lost before a rescue
         if isinstance(given.get("providers", {}), dict):
@@ -265,13 +265,6 @@ def _with_declared(tasks: dict[str, Any], providers: Any) -> dict[str, Any]:
 
 def _set(settings: Settings, name: str, value: Any) -> None:
     settings.__dict__[name] = value  # frozen for everyone else
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _check_scheme(name: str, address: str, schemes: tuple[str, ...], otherwise: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.attempts.inputs import input_keys
+from actors.attempts.steps import of_picture
 from actors.providers.base import Job, Provider, ReadsReports
 from actors.registry.adapters import open_provider
 from supervisor.security.secret import read_or_make_secret
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from actors.files.scratch import Scratch
     from actors.worker.worker import Worker
     from supervisor.core.claim import Claim
+    from supervisor.store.remote.remote_jobs import RemoteJob
 
 
 def provider_of(worker: Worker, name: str) -> Provider:
@@ -65,6 +67,18 @@ def job_of(
             claim.fixed[claim.step]["outputs"] if claim.fixed else worker.settings.tasks[claim.type].outputs
         ),
         callback_url=callback_url(worker, name, reference) if reference else "",
+    )
+
+
+def job_of_request(worker: Worker, claim: Claim, request: RemoteJob, scratch: Scratch) -> Job:
+    """The job of a request that was sent before, to be looked up or polled: without inputs."""
+    return job_of(
+        worker,
+        of_picture(claim, min(request.pictures, default=0)),
+        request.provider,
+        pictures=request.pictures,
+        scratch=scratch,
+        reference=request.reference,
     )
 
 

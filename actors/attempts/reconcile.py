@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from actors.attempts.jobs import job_of, provider_of
-from actors.attempts.steps import of_picture
+from actors.attempts.jobs import job_of_request, provider_of
 from actors.files.scratch import Scratch
 from actors.providers.base import (
     Accepted,
@@ -48,14 +47,7 @@ async def look_up_unheard(worker: Worker, claim: Claim) -> None:
     for job in unheard:
         provider = provider_of(worker, job.provider)
         if isinstance(provider, LooksUp):
-            order = job_of(
-                worker,
-                of_picture(claim, min(job.pictures, default=0)),
-                job.provider,
-                pictures=job.pictures,
-                scratch=Scratch(Path()),
-                reference=job.reference,
-            )
+            order = job_of_request(worker, claim, job, Scratch(Path()))
             try:
                 remote = await _ask(provider, order)
             except (Unreachable, NotReady) as error:

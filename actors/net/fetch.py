@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -44,6 +45,19 @@ class NotFetchedNow(NotFetched):
     """The server is in trouble, or can't be reached."""
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """The addresses that may be fetched.
+
+    translation_prefixes: see `is_public`.  whose: the user who gave the address, if any.
+    """
+
+    schemes: tuple[str, ...] = ("https",)
+    private_addresses: bool = False
+    translation_prefixes: Sequence[str] = ()
+    whose: str | None = None
+
+
 async def fetch_public_image(
     address: str, *, whose: str, most_bytes: int, translation_prefixes: Sequence[str] = ()
 ) -> bytes:
@@ -52,9 +66,8 @@ async def fetch_public_image(
     Raises InvalidInput for an address that may not or can not be fetched, Transient for a server in trouble.
     """
     with _told_as_errors_of_an_order():
-        return await fetch(
-            address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
-        )
+        allowed = Allowed(translation_prefixes=translation_prefixes, whose=whose)
+        return await fetch(address, most_bytes=most_bytes, allowed=allowed)
 
 
 async def fetch_public_file(
@@ -62,9 +75,8 @@ async def fetch_public_file(
 ) -> None:
     """The same for any file, written to `path` piece by piece."""
     with _told_as_errors_of_an_order():
-        await fetch_to(
-            path, address, whose=whose, most_bytes=most_bytes, translation_prefixes=translation_prefixes
-        )
+        allowed = Allowed(translation_prefixes=translation_prefixes, whose=whose)
+        await fetch_to(path, address, most_bytes=most_bytes, allowed=allowed)
 
 
 @contextlib.contextmanager
@@ -79,19 +91,8 @@ def _told_as_errors_of_an_order() -> Iterator[None]:
         raise Transient(str(error), code="image_not_found") from None
 
 
-async def fetch(
-    address: str,
-    *,
-    most_bytes: int,
-    schemes: Collection[str] = ("https",),
-    allow_private_addresses: bool = False,
-    translation_prefixes: Sequence[str] = (),
-    whose: str | None = None,
-) -> bytes:
-    """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched.
-
-    translation_prefixes: see `is_public`.  whose: the user who gave the address, if any.
-    """
+async def fetch(address: str, *, most_bytes: int, allowed: Allowed) -> bytes:
+    """The body behind an address, at most `most_bytes` (0 = no limit).  Raises NotFetched."""
     body = bytearray()
 
     async def take(pieces: AsyncIterator[bytes]) -> None:
@@ -100,22 +101,11 @@ async def fetch(
             body.extend(piece)
 
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=10)
-    await _fetched(
-        address, take, timeout, most_bytes, schemes, allow_private_addresses, translation_prefixes, whose
-    )
+    await _fetched(address, take, timeout, most_bytes, allowed)
     return bytes(body)
 
 
-async def fetch_to(
-    path: Path,
-    address: str,
-    *,
-    most_bytes: int,
-    schemes: Collection[str] = ("https",),
-    allow_private_addresses: bool = False,
-    translation_prefixes: Sequence[str] = (),
-    whose: str | None = None,
-) -> None:
+async def fetch_to(path: Path, address: str, *, most_bytes: int, allowed: Allowed) -> None:
     """The same, written to a file piece by piece; for as long as the server goes on sending."""
 
     async def take(pieces: AsyncIterator[bytes]) -> None:
@@ -124,9 +114,7 @@ async def fetch_to(
                 await asyncio.to_thread(file.write, piece)
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=TOTAL_SECONDS)
-    await _fetched(
-        address, take, timeout, most_bytes, schemes, allow_private_addresses, translation_prefixes, whose
-    )
+    await _fetched(address, take, timeout, most_bytes, allowed)
 
 
 async def _fetched(
@@ -134,17 +122,18 @@ async def _fetched(
     take: Callable[[AsyncIterator[bytes]], Awaitable[None]],
     timeout: aiohttp.ClientTimeout,
     most_bytes: int,
-    schemes: Collection[str],
-    allow_private_addresses: bool,
-    translation_prefixes: Sequence[str],
-    whose: str | None,
+    allowed: Allowed,
 ) -> None:
-    resolver = None if allow_private_addresses else PublicResolver(*translation_prefixes, whose=whose)
+    resolver = (
+        None
+        if allowed.private_addresses
+        else PublicResolver(*allowed.translation_prefixes, whose=allowed.whose)
+    )
     async with open_session(resolver=resolver, timeout=timeout) as session:
         try:
             at = address
             for _ in range(MOST_REDIRECTS + 1):
-                url = _checked(as_given(at), schemes, allow_private_addresses, translation_prefixes)
+                url = _checked(as_given(at), allowed)
                 async with session.get(url, allow_redirects=False) as response:
                     if response.status in (301, 302, 303, 307, 308):
                         at = redirected(at, response.headers.get("Location", ""))
@@ -178,13 +167,11 @@ async def _body(response: aiohttp.ClientResponse, address: str, most_bytes: int)
         yield chunk
 
 
-def _checked(
-    url: URL, schemes: Collection[str], allow_private_addresses: bool, translation_prefixes: Sequence[str]
-) -> URL:
+def _checked(url: URL, allowed: Allowed) -> URL:
     """The URL, if it is allowed."""
-    if url.scheme not in schemes or not url.host:
-        raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(schemes)} address.")
-    if not allow_private_addresses and is_private_literal(url.host, *translation_prefixes):
+    if url.scheme not in allowed.schemes or not url.host:
+        raise Unfetchable(f"{_shown(str(url))} is no {' or '.join(allowed.schemes)} address.")
+    if not allowed.private_addresses and is_private_literal(url.host, *allowed.translation_prefixes):
         raise Unfetchable(f"{_shown(str(url))} is not a public address.")
     return url
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from actors.attempts.jobs import job_of, provider_of
+from actors.attempts.jobs import job_of_request, provider_of
 from actors.attempts.outcomes import after_question
 from actors.attempts.outputs import store_pictures
 from actors.attempts.paid_requests import note_end
 from actors.attempts.spent import Spent, spent_on
-from actors.attempts.steps import of_picture
 from actors.files.scratch import scratch_of
 from actors.providers.base import (
     Accepted,
@@ -81,14 +80,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
             asyncio.timeout(terms_of(worker.settings, claim.type, claim.lane).ai_timeout_seconds) as limit,
         ):
             provider = provider_of(worker, job.provider)
-            order = job_of(
-                worker,
-                of_picture(claim, min(job.pictures, default=0)),
-                job.provider,
-                pictures=job.pictures,
-                scratch=scratch,
-                reference=job.reference,
-            )
+            order = job_of_request(worker, claim, job, scratch)
             spent = spent_on(worker, claim, job.provider, job.reference, order.bill, lease=job.lease)
             remote = Accepted(job.remote_id, details=job.details, reports=job.reports)
             reported = await _read_reports(worker, provider, remote, order, reports, read)

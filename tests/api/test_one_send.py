@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from actors.net.fetch import NotFetchedNow, fetch
+from actors.net.fetch import Allowed, NotFetchedNow, fetch
 from actors.providers.base import Transient, UnknownOutcome
 from actors.providers.common.client import HttpClient
 from actors.providers.common.requests import Outgoing
@@ -82,7 +82,7 @@ async def test_a_login_code_that_is_good_once_is_sent_once(server):
 
 async def test_a_picture_is_fetched_once(server):
     with pytest.raises(NotFetchedNow):
-        await fetch(server.url, most_bytes=100, schemes=("http",), allow_private_addresses=True)
+        await fetch(server.url, most_bytes=100, allowed=Allowed(("http",), True))
     assert len(server.asked) == 1
 
 

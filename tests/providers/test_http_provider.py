@@ -322,10 +322,10 @@ async def test_a_picture_that_redirects_into_a_private_network_is_not_fetched(mo
     monkeypatch.setattr(public_addresses, "is_public", lambda address: not address.startswith("127.9."))
     with FakeAiService(lambda asked: Reply(302, headers={"Location": "http://127.9.9.9/x"})) as elsewhere:
         with pytest.raises(fetching.Unfetchable, match="not a public address"):
-            await fetching.fetch(f"{elsewhere.url}/hop", most_bytes=100, schemes=("http",))
+            await fetching.fetch(f"{elsewhere.url}/hop", most_bytes=100, allowed=fetching.Allowed(("http",)))
         with pytest.raises(fetching.Unfetchable, match="redirects more than"):
             elsewhere.reply = lambda asked: Reply(302, headers={"Location": "/hop"})
-            await fetching.fetch(f"{elsewhere.url}/hop", most_bytes=100, schemes=("http",))
+            await fetching.fetch(f"{elsewhere.url}/hop", most_bytes=100, allowed=fetching.Allowed(("http",)))
 
 
 async def test_a_result_that_is_no_picture_or_too_large_counts_as_lost(service, open_provider, tmp_path):

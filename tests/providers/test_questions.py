@@ -483,7 +483,7 @@ async def test_a_request_that_its_service_does_not_know_may_have_been_carried_ou
 
     monkeypatch.setattr("actors.attempts.reconcile.provider_of", lambda *_: Forgetful())
     monkeypatch.setattr(
-        "actors.attempts.reconcile.job_of", lambda *_, **__: SimpleNamespace(ai_timeout_seconds=5.0)
+        "actors.attempts.reconcile.job_of_request", lambda *_, **__: SimpleNamespace(ai_timeout_seconds=5.0)
     )
     provider = Provider(kind="http", may_bill_twice=easy)
     first = claimed_task()

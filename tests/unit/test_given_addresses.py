@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from actors.net.fetch import Unfetchable, fetch
+from actors.net.fetch import Allowed, Unfetchable, fetch
 from actors.net.given_addresses import as_given, redirected
 from actors.providers.base import Transient
 from actors.providers.common.client import HttpClient
@@ -41,7 +41,7 @@ async def server() -> AsyncIterator[SigningServer]:
 
 
 async def fetched(address: str) -> bytes:
-    return await fetch(address, most_bytes=100, schemes=("http",), allow_private_addresses=True)
+    return await fetch(address, most_bytes=100, allowed=Allowed(("http",), True))
 
 
 @pytest.mark.parametrize("signed", SIGNED)

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from config.price import MOST_CREDITS
 from supervisor.database.interface.database import Transaction
-from supervisor.security.tokens import is_user_name
 from supervisor.store.ledger import credits
 from supervisor.store.ledger.credits import Granted
 from web.handling.context import check_is_service, context_of
+from web.handling.path_names import user_in_path
 from web.handling.request_bodies import is_storable, judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem
@@ -75,7 +75,4 @@ def grant_in(body: Any, *, given_reference: str | None = None) -> tuple[int, str
 def _user(request: web.Request) -> str:
     """The user in the path.  Raises a Problem: 403 if the caller is not a service, 404 for an impossible user name."""
     check_is_service(request)
-    user = request.match_info["user"]
-    if not is_user_name(user):
-        raise Problem(404, "That can name no user.", kind="not_found")
-    return user
+    return user_in_path(request)

@@ -8,7 +8,6 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.core.errors import BadParams, Fault, TaskNotFound
-from supervisor.core.ids import is_task_id
 from supervisor.core.lifecycle import FINAL, OPEN
 from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.database.interface.database import Transaction
@@ -24,6 +23,7 @@ from web.api.prefer_wait import task_after, wait_of
 from web.handling.authentication import asks_for_estimate
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of, user_of
 from web.handling.idempotency import REPLAYED, key_of
+from web.handling.path_names import task_in_path
 from web.handling.request_bodies import bad_cursor, judge_json, limit_of, text_of
 from web.handling.responses import accepted_task, json_answer, shown_page, shown_task, steps_with_links
 from web.http.detached_work import finished
@@ -121,7 +121,7 @@ async def hand_in(context: Context, new: NewTask) -> Submitted:
 
 async def show(request: web.Request) -> web.Response:
     """200 with the task as it is now."""
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
 
     def read(tx: Transaction) -> tuple[View, list[View]] | None:
         view = user_actions.get(tx, task_id, user)
@@ -138,7 +138,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def show_events(request: web.Request) -> web.Response:
     """200 with the task's history, oldest first."""
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     items = await context.read(request, lambda tx: history.timeline(tx, task_id, user))
     if items is None:
         raise TaskNotFound(task_id)
@@ -147,7 +147,7 @@ async def show_events(request: web.Request) -> web.Response:
 
 async def show_order(request: web.Request) -> web.Response:
     """200 with what the task was ordered as: enough to order the same again."""
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
 
     def read(tx: Transaction) -> tuple[task_views.Order, list[images.KeptInput]] | None:
         order = task_views.order_of(tx, task_id, user)
@@ -189,7 +189,7 @@ async def list_tasks(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     view, is_replay = await _once(request, lambda tx: user_actions.cancel(tx, task_id, user))
     if not is_replay:
         context.order.note_left(view)
@@ -201,7 +201,7 @@ async def retry(request: web.Request) -> web.Response:
 
     402 too few credits, 409 if it can't be run again; 429 and 503 as for an order, but not for operators.
     """
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     obeys_limits = not may(request[IDENTITY].role, "operator")
 
     def put_back(tx: Transaction) -> View:
@@ -229,10 +229,3 @@ async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
 async def _changed(context: Context, view: View, is_replay: bool) -> web.Response:
     shown = shown_task(await context.order.placed(view), context.links.link)
     return json_answer(shown, status=202, headers=REPLAYED if is_replay else None)
-
-
-def _task_id(request: web.Request) -> str:
-    task_id = request.match_info["task_id"]
-    if not is_task_id(task_id):
-        raise TaskNotFound("of that name")
-    return task_id

@@ -7,13 +7,13 @@ import logging
 from aiohttp import web
 
 from supervisor.core.errors import WorkNotFound
-from supervisor.core.ids import is_task_id
 from supervisor.objects.object_store import StoreAway
 from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.retention import deletion_queue
 from web.feed.feed_event import with_links
 from web.handling.context import Context, context_of, user_of
+from web.handling.path_names import id_in_path
 from web.handling.request_bodies import bad_cursor, limit_of, text_of, time_of
 from web.handling.responses import json_answer, shown_page
 from web.http.detached_work import finished
@@ -41,7 +41,11 @@ async def list_works(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """200 with the work."""
-    context, user, work_id = context_of(request), user_of(request), _work_id(request)
+    context, user, work_id = (
+        context_of(request),
+        user_of(request),
+        id_in_path(request, "work_id", WorkNotFound),
+    )
     doc = await context.read(request, lambda tx: works.get(tx, work_id, user))
     if doc is None:
         raise WorkNotFound(work_id)
@@ -50,7 +54,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     """204; an open task is cancelled first, and the files are deleted too."""
-    await finished(_delete(request, _work_id(request)))
+    await finished(_delete(request, id_in_path(request, "work_id", WorkNotFound)))
     return web.Response(status=204)
 
 
@@ -76,10 +80,3 @@ async def delete_files(context: Context, keys: list[str]) -> None:
         log.warning("%d files of deleted works are left to the sweep: %s", len(keys), error)
         return
     await context.database.write_async(lambda tx: deletion_queue.forget(tx, keys))
-
-
-def _work_id(request: web.Request) -> str:
-    work_id = request.match_info["work_id"]
-    if not is_task_id(work_id):
-        raise WorkNotFound("of that name")
-    return work_id

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from supervisor.database.interface.database import Transaction
 from supervisor.security.roles import Role, may
-from supervisor.security.tokens import is_user_name
 from supervisor.store.operators.audit import Operator
 from web.handling.context import IDENTITY, context_of
 from web.http.detached_work import finished
@@ -46,14 +45,6 @@ def _caller(request: web.Request, needed: Role) -> Operator:
     if not may(identity.role, needed):
         raise Problem(403, f"{_NEEDED[needed]} Yours has role '{identity.role}'.", kind="forbidden")
     return Operator(identity.user, identity.role)
-
-
-def named_user(request: web.Request) -> str:
-    """The user in the path.  Raises a Problem, 404, for a name that no user can have."""
-    user = request.match_info["user"]
-    if not is_user_name(user):
-        raise Problem(404, "That can name no user.", kind="not_found")
-    return user
 
 
 def one_line(value: object, name: str, *, fewest: int = 0) -> str:

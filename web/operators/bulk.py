@@ -12,11 +12,11 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.core.errors import BulkNotFound
-from supervisor.core.ids import is_task_id
 from supervisor.selection.task_filter import Action, BadFilter, TaskFilter, read_action, read_filter
 from supervisor.services.bulk_runner import run_all
 from supervisor.store.operators import bulk_actions
 from web.handling.context import CONTEXT, context_of
+from web.handling.path_names import id_in_path
 from web.handling.repeated import repeat
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
@@ -64,19 +64,19 @@ async def list_actions(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """200 with an action and how far it has come."""
     viewer_of(request)
-    bulk_id = _bulk_id(request)
+    bulk_id = id_in_path(request, "bulk_id", BulkNotFound)
     return json_answer(await context_of(request).read(request, lambda tx: bulk_actions.get(tx, bulk_id)))
 
 
 async def stop(request: web.Request) -> web.Response:
     """202 with the action, which does nothing more after the part that is being done."""
-    operator, bulk_id = operator_of(request), _bulk_id(request)
+    operator, bulk_id = operator_of(request), id_in_path(request, "bulk_id", BulkNotFound)
     return json_answer(await write(request, lambda tx: bulk_actions.stop(tx, operator, bulk_id)), status=202)
 
 
 async def resume(request: web.Request) -> web.Response:
     """202 with the action, which goes on where it was stopped."""
-    operator, bulk_id = operator_of(request), _bulk_id(request)
+    operator, bulk_id = operator_of(request), id_in_path(request, "bulk_id", BulkNotFound)
     goes_on = await write(request, lambda tx: bulk_actions.resume(tx, operator, bulk_id))
     request.app[WOKEN].set()
     return json_answer(goes_on, status=202)
@@ -146,10 +146,3 @@ async def _preview(request: web.Request, action: Action, wanted: TaskFilter) -> 
 def _problem(bad: BadFilter) -> Problem:
     pointer = "/action" if bad.member == "action" else f"/filter/{bad.member}".rstrip("/")
     return unprocessable(pointer, str(bad))
-
-
-def _bulk_id(request: web.Request) -> str:
-    bulk_id = request.match_info["bulk_id"]
-    if not is_task_id(bulk_id):  # the same alphabet
-        raise BulkNotFound("of that name")
-    return bulk_id

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from supervisor.core.errors import TaskNotFound, WebhookNotFound, WorkerNotFound
-from supervisor.core.ids import is_task_id, is_webhook_id
+from supervisor.core.ids import is_webhook_id
 from supervisor.database.interface.database import Transaction
 from supervisor.health.diagnosis import diagnose
 from supervisor.health.troubles import troubles
@@ -29,6 +29,7 @@ from supervisor.store.operators import (
 from supervisor.store.tasks import user_actions
 from web.api.tasks import STATUSES
 from web.handling.context import context_of
+from web.handling.path_names import id_in_path, task_in_path
 from web.handling.request_bodies import bad_cursor, read_json, text_of
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
@@ -111,7 +112,7 @@ async def _find_by_filter(request: web.Request) -> web.Response:
 async def show_task(request: web.Request) -> web.Response:
     """200 with one task and all its data."""
     viewer_of(request)
-    task_id, context = _task_id(request), context_of(request)
+    task_id, context = task_in_path(request), context_of(request)
     is_up = await asyncio.to_thread(is_broker_up, context.settings)
     found = await context.read(
         request, lambda tx: task_details.examine(tx, context.settings, task_id, is_broker_up=is_up)
@@ -126,7 +127,7 @@ async def show_task(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
-    operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
+    operator, task_id, context = operator_of(request), task_in_path(request), context_of(request)
     view = await write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
     context.order.note_left(view)
     return _done(view)
@@ -134,7 +135,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 async def retry(request: web.Request) -> web.Response:
     """202 with the task, pending again and paid for again; 402, 409 as for its user."""
-    operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
+    operator, task_id, context = operator_of(request), task_in_path(request), context_of(request)
     view = await write(request, lambda tx: operator_actions.retry(tx, context.settings, operator, task_id))
     context.order.note_joined(view)
     return _done(view)
@@ -142,7 +143,7 @@ async def retry(request: web.Request) -> web.Response:
 
 async def release(request: web.Request) -> web.Response:
     """202 with the task, which another worker may take now; 409 if there is nothing to release."""
-    operator, task_id, context = operator_of(request), _task_id(request), context_of(request)
+    operator, task_id, context = operator_of(request), task_in_path(request), context_of(request)
     return _done(
         await write(request, lambda tx: operator_actions.release(tx, context.settings, operator, task_id))
     )
@@ -150,9 +151,7 @@ async def release(request: web.Request) -> web.Response:
 
 async def drain(request: web.Request) -> web.Response:
     """202; the worker takes nothing new, and a new process begins in its place."""
-    operator, worker_id = operator_of(request), request.match_info["worker_id"]
-    if not is_task_id(worker_id):  # the same alphabet
-        raise WorkerNotFound("of that name")
+    operator, worker_id = operator_of(request), id_in_path(request, "worker_id", WorkerNotFound)
     await write(request, lambda tx: operator_actions.drain(tx, operator, worker_id))
     return json_answer({"worker": worker_id, "state": "draining"}, status=202)
 
@@ -214,10 +213,3 @@ def _asked_pause(body: Any) -> tuple[str, str, str]:
 
 def _done(view: dict[str, Any]) -> web.Response:
     return json_answer({name: view[name] for name in ("task_id", "status", "attempt")}, status=202)
-
-
-def _task_id(request: web.Request) -> str:
-    task_id = request.match_info["task_id"]
-    if not is_task_id(task_id):
-        raise TaskNotFound("of that name")
-    return task_id

@@ -13,11 +13,12 @@ from supervisor.store.limits import blocks
 from supervisor.store.operators import administration, user_view
 from web.api.grants import grant_in, granted
 from web.handling.context import context_of
+from web.handling.path_names import user_in_path
 from web.handling.quotas import used_this_minute
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
-from web.operators.asking import admin_of, named_user, one_line, viewer_of, write
+from web.operators.asking import admin_of, one_line, viewer_of, write
 
 OURS = "ops:"  # separate from the references of services and of the command line
 MOST_BLOCKED = 200
@@ -33,7 +34,7 @@ async def list_blocked(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """200 with all that is known of a user; 404 for one who was never seen."""
     viewer_of(request)
-    user, context = named_user(request), context_of(request)
+    user, context = user_in_path(request), context_of(request)
     seen = await context.read(request, lambda tx: user_view.read(tx, context.settings, user))
     if seen is None:
         raise Problem(404, "This user was never seen.", kind="not_found")
@@ -48,7 +49,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def block(request: web.Request) -> web.Response:
     """200 with the block, new or with another reason; 422 for a block of oneself."""
-    admin, user = admin_of(request), named_user(request)
+    admin, user = admin_of(request), user_in_path(request)
     reason = await judge_json(request, _reason_in)
     if user == admin.name:
         raise unprocessable("/user", "You can't block yourself: nobody could end that block from here.")
@@ -58,7 +59,7 @@ async def block(request: web.Request) -> web.Response:
 
 async def unblock(request: web.Request) -> web.Response:
     """204; 404 for a user who is not blocked."""
-    admin, user = admin_of(request), named_user(request)
+    admin, user = admin_of(request), user_in_path(request)
     if not await write(request, lambda tx: administration.unblock(tx, admin, user)):
         raise Problem(404, "This user is not blocked.", kind="not_found")
     return web.Response(status=204)
@@ -66,7 +67,7 @@ async def unblock(request: web.Request) -> web.Response:
 
 async def grant(request: web.Request) -> web.Response:
     """As `POST /v1/credits/{user}/grants`, recorded; without a reference each request is a grant of its own."""
-    admin, user = admin_of(request), named_user(request)
+    admin, user = admin_of(request), user_in_path(request)
     amount, reference = await judge_json(request, lambda body: grant_in(body, given_reference=new_ulid()))
     given = await granted(
         request, lambda tx: administration.grant(tx, admin, user, amount, OURS + reference), user, amount
@@ -77,7 +78,7 @@ async def grant(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """200: every token that the user has had until now is refused."""
-    admin, user, now = admin_of(request), named_user(request), time.time()
+    admin, user, now = admin_of(request), user_in_path(request), time.time()
 
     def step(tx: Transaction) -> None:
         administration.revoke_user(tx, admin, user, now)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from actors.files.scratch import write_whole
-from actors.net.fetch import NotFetched, NotFetchedNow, NotShown, TooLarge, fetch, fetch_to
+from actors.net.fetch import Allowed, NotFetched, NotFetchedNow, NotShown, TooLarge, fetch, fetch_to
 from actors.providers.base import Done, Job, MadeFile, MadeImage, ResultGone, ResultLost, Transient
 from actors.providers.common.picture_sources import At, Inline, Source
 from actors.providers.common.plain_pictures import made_image, make_plain
@@ -51,7 +51,9 @@ class Collector:
     def __init__(self, service: HttpService, surroundings: ProviderContext) -> None:
         self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
         self._most_bytes = service.answer_bytes
-        self._allow_private_addresses = service.allow_private_addresses
+        self._allowed = Allowed(
+            ("http", "https"), service.allow_private_addresses, surroundings.translation_prefixes
+        )
         self._most_file_bytes = service.file_bytes
 
     async def done(self, job: Job, sources: Sequence[Source], *, may_wait: bool = False) -> Done:
@@ -143,26 +145,30 @@ class Collector:
             inline = source.data
             await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))
             return None
+
+        async def write() -> None:
+            await job.when_there_is_room(
+                lambda: fetch_to(
+                    path, source.address, most_bytes=self._most_file_bytes, allowed=self._allowed
+                )
+            )
+
+        return await self._several_tries(write, "file_not_fetched")
+
+    async def _several_tries(
+        self, fetched: Callable[[], Awaitable[NotFetched | None]], event: str
+    ) -> NotFetched | None:
+        """None when it has been fetched; or the reason why that is impossible.  event: for the log, of a failure."""
         for again in range(FETCHES):
             if again:
                 await asyncio.sleep(FETCH_AGAIN_SECONDS)
             try:
-                await job.when_there_is_room(
-                    lambda: fetch_to(
-                        path,
-                        source.address,
-                        most_bytes=self._most_file_bytes,
-                        schemes=("http", "https"),
-                        allow_private_addresses=self._allow_private_addresses,
-                        translation_prefixes=self._surroundings.translation_prefixes,
-                    )
-                )
-                return None
+                return await fetched()
             except NotFetched as error:
                 failure = error
                 if not isinstance(error, NotFetchedNow):
                     break
-        log.warning("file_not_fetched", provider=self._name, reason=self._hide(str(failure)))
+        log.warning(event, provider=self._name, reason=self._hide(str(failure)))
         return failure
 
     async def _plain(self, job: Job, files: list[dict[str, Any]]) -> tuple[MadeImage, ...]:
@@ -207,30 +213,16 @@ class Collector:
     async def _fetched(self, job: Job, source: Source, path: Path) -> Path | NotFetched:
         """A picture as one of our files, as the service made it; or the reason why that is impossible."""
         if not isinstance(source, At):
-            inline = source.data
-            await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, inline))
-            return path
-        for again in range(FETCHES):
-            if again:
-                await asyncio.sleep(FETCH_AGAIN_SECONDS)
-            try:
-                data = await fetch(
-                    source.address,
-                    most_bytes=self._most_bytes,
-                    schemes=("http", "https"),
-                    allow_private_addresses=self._allow_private_addresses,
-                    translation_prefixes=self._surroundings.translation_prefixes,
-                )
-                if picture_type(data) is None:
-                    return NoPicture("The file is no picture.")
-                await job.when_there_is_room(lambda data=data: asyncio.to_thread(write_whole, path, data))  # type: ignore[misc]
-                return path
-            except NotFetched as error:
-                failure = error
-                if not isinstance(error, NotFetchedNow):
-                    break
-        log.warning("picture_not_fetched", provider=self._name, reason=self._hide(str(failure)))
-        return failure
+            return await self._put_down(job, source, path) or path
+
+        async def write() -> NotFetched | None:
+            data = await fetch(source.address, most_bytes=self._most_bytes, allowed=self._allowed)
+            if picture_type(data) is None:
+                return NoPicture("The file is no picture.")
+            await job.when_there_is_room(lambda: asyncio.to_thread(write_whole, path, data))
+            return None
+
+        return await self._several_tries(write, "picture_not_fetched") or path
 
 
 def _name_of(source: Source) -> str:

@@ -249,11 +249,6 @@ class SqliteDatabase(Database):
             database.execute_sql("BEGIN IMMEDIATE")
             try:
                 yield Transaction(database.execute_sql, SQLITE)
-            except BaseException:
-                if database.connection().in_transaction:
-                    database.execute_sql("ROLLBACK")
-                raise
-            try:
                 database.execute_sql("COMMIT")
             except BaseException:
                 if database.connection().in_transaction:

@@ -48,36 +48,22 @@ BORN_WITH = {
 # A change of one of these is a change of the work.
 VISIBLE = ("status", "stage", "progress", "images", "outputs", "error")
 
-# The columns that a manual retry resets, with the values.  charge rises by one; lease and attempt are kept.
-SET_BACK = {
-    "failures": "0",
-    "deaths": "0",
-    "ready": "0",
-    "progress": "0",
-    "stage": "'queued'",
-    "error": "NULL",
-    "images": "NULL",
-    "outputs": "NULL",
-    "missing": "0",
-    "worker_id": "NULL",
-    "deadline_at": "NULL",
-    "dispatched_at": "NULL",
-    "run_after": "NULL",
-    "next_poll_at": "NULL",
-    "remote_deadline_at": "NULL",
-    "asked_at": "NULL",
-    "asked_since": "NULL",
-    "questions": "0",
-    "answered_at": "NULL",
-    "expires_at": "NULL",
-    "processing_started_at": "NULL",
-    "finished_at": "NULL",
-    "step": "0",
-    "first_step": "0",
-    "last_step": "0",
-    "steps": "NULL",
-    "lane": "''",
-    "kept": "0",
+# Of all these, a manual retry keeps some (charge rises by one) and resets the others; it resets run_after too.
+_KEPT = (
+    "status",
+    "work_id",
+    "charge",
+    "admitted_charge",
+    "picture_count",
+    "attempt",
+    "max_attempts",
+    "lease",
+    "turn",
+    "dispatch",
+    "begun_lease",
+)
+SET_BACK = {column: value for column, value in BORN_WITH.items() if column not in _KEPT} | {
+    "run_after": "NULL"
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from config.settings import Settings
@@ -25,24 +27,16 @@ def cancel(tx: Transaction, operator: Operator, task_id: str, *, bulk_id: str | 
 
     bulk_id: the action on many tasks that this is a part of, here and below.
     """
-    before = _noted(tx, task_id)
-    view = user_actions.cancel(tx, task_id)
-    audit.record(
-        tx, operator, "cancel", "task", task_id, before=before, after=_noted(tx, task_id), bulk_id=bulk_id
-    )
-    return view
+    with _recorded(tx, operator, "cancel", task_id, bulk_id):
+        return user_actions.cancel(tx, task_id)
 
 
 def retry(
     tx: Transaction, settings: Settings, operator: Operator, task_id: str, *, bulk_id: str | None = None
 ) -> View:
     """Run a failed or cancelled task again; its user pays again.  Raises the faults of `user_actions.resubmit`."""
-    before = _noted(tx, task_id)
-    view = user_actions.resubmit(tx, settings, task_id)
-    audit.record(
-        tx, operator, "retry", "task", task_id, before=before, after=_noted(tx, task_id), bulk_id=bulk_id
-    )
-    return view
+    with _recorded(tx, operator, "retry", task_id, bulk_id):
+        return user_actions.resubmit(tx, settings, task_id)
 
 
 def release(
@@ -54,8 +48,15 @@ def release(
     NotReleasable for a task that has ended, that waits in the queue already, or that has an unanswered request which
     must not be sent twice.
     """
-    row = _locked(tx, task_id)
-    before = {name: row[name] for name in _NOTED}
+    with _recorded(tx, operator, "release", task_id, bulk_id) as row:
+        _release(tx, settings, row)
+    view = user_actions.get(tx, task_id)
+    assert view is not None
+    return view
+
+
+def _release(tx: Transaction, settings: Settings, row: Row) -> None:
+    task_id = row["id"]
     match row["status"]:
         case "processing":
             asked = remote_jobs.unanswered(tx, task_id, row["charge"], row["step"])
@@ -87,12 +88,6 @@ def release(
             raise NotReleasable(
                 task_id, f"it is {status}" if status in FINAL else "it waits for a slot already"
             )
-    audit.record(
-        tx, operator, "release", "task", task_id, before=before, after=_noted(tx, task_id), bulk_id=bulk_id
-    )
-    view = user_actions.get(tx, task_id)
-    assert view is not None
-    return view
 
 
 def drain(tx: Transaction, operator: Operator, worker_id: str) -> str:
@@ -151,7 +146,12 @@ def _locked(tx: Transaction, task_id: str) -> Row:
     return row
 
 
-def _noted(tx: Transaction, task_id: str) -> View:
-    """The task's state for the record.  Locks the row, as the action after it does."""
+@contextlib.contextmanager
+def _recorded(
+    tx: Transaction, operator: Operator, action: str, task_id: str, bulk_id: str | None
+) -> Iterator[Row]:
+    """Record the task's state before and after the block, which gets its row, locked as the action does."""
     row = _locked(tx, task_id)
-    return {name: row[name] for name in _NOTED}
+    yield row
+    before, after = ({name: each[name] for name in _NOTED} for each in (row, _locked(tx, task_id)))
+    audit.record(tx, operator, action, "task", task_id, before=before, after=after, bulk_id=bulk_id)

@@ -26,7 +26,7 @@ import jwt
 import pytest
 
 import actors.net.public_addresses
-from actors.net.fetch import Unfetchable, fetch, fetch_public_image
+from actors.net.fetch import Allowed, Unfetchable, fetch, fetch_public_image
 from actors.providers.base import InvalidInput
 from config.settings import Settings
 from supervisor.schema.migrate import HISTORY, migrate
@@ -263,7 +263,7 @@ async def test_where_a_redirect_leads_is_judged_like_the_address_itself(
         await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
         address = f"http://127.0.0.1:{runner.addresses[0][1]}/a.jpg"
         with pytest.raises(Unfetchable):
-            await fetch(address, most_bytes=0, schemes=("http",))
+            await fetch(address, most_bytes=0, allowed=Allowed(("http",)))
     finally:
         await runner.cleanup()
 

@@ -13,7 +13,6 @@ import orjson
 from aiohttp import web
 
 from supervisor.core.errors import AlreadyFinished, TaskNotFound
-from supervisor.core.ids import is_task_id
 from supervisor.core.json_text import json_bytes
 from supervisor.database.interface.database import Transaction
 from supervisor.doors.replicate_prediction import logs_of, output_of, prediction
@@ -36,6 +35,7 @@ from web.doors.replicate.models import (
 )
 from web.handling.context import Context, context_of, user_of
 from web.handling.origin import origin_of
+from web.handling.path_names import task_in_path
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
 from web.http.problems import Problem, told_in_one, unprocessable
@@ -132,7 +132,7 @@ def wait_of(request: web.Request) -> float | None:
 
 async def show(request: web.Request) -> web.Response:
     """200 with the prediction, once there is news of it or after a moment."""
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     view = await news(
         request, task_id, user, lambda: context.read(request, partial(_view, task_id=task_id, user=user))
     )
@@ -151,7 +151,7 @@ async def list_predictions(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """200 with the prediction, canceled; as it is where it has ended."""
-    context, task_id, user = context_of(request), _task_id(request), user_of(request)
+    context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     try:
         view = await finished(context.write(request, lambda tx: user_actions.cancel(tx, task_id, user)))
         context.order.note_left(view)
@@ -165,7 +165,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """200 with events: `logs` at each step, `output` for each file, `error`, `done`.  The address proves itself."""
-    context, task_id = context_of(request), _task_id(request)
+    context, task_id = context_of(request), task_in_path(request)
     proof = request.query
     if not context.links.holds(_stream_key(task_id), proof.get("exp", ""), proof.get("sig", "")):
         raise Problem(
@@ -250,13 +250,6 @@ def _view(tx: Transaction, *, task_id: str, user: str | None) -> View | None:
 
 def _params(tx: Transaction, *, task_id: str) -> dict[str, Any]:
     return task_views.params_of(tx, task_id)
-
-
-def _task_id(request: web.Request) -> str:
-    task_id = request.match_info["task_id"]
-    if not is_task_id(task_id):
-        raise TaskNotFound("of that name")
-    return task_id
 
 
 # --- models and files ---
