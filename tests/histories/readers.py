@@ -25,9 +25,8 @@ class Reader:
         self._world, self.user = world, user
         self.place: EventId | None = None
         self.works: dict[str, dict[str, Any]] = {}
-        self.began_with_the_newest = (
-            False  # older works of that moment are unknown to it, also when there are fewer
-        )
+        # older works of that moment are unknown to it, also when there are fewer
+        self.began_with_the_newest = False
 
     async def run(self) -> None:
         """Read on from time to time, for ever."""

@@ -26,9 +26,8 @@ from supervisor.store.queue import workers
 from supervisor.store.tasks import claims, user_actions
 
 WORKER, IMAGE, USERS, TASKS = "old-worker", "old-image", 4, 48
-DEADLINE_SECONDS = (
-    86_400  # of each claim: the latest time in the dump, by which its reader knows when it was made
-)
+# of each claim: the latest time in the dump, by which its reader knows when it was made
+DEADLINE_SECONDS = 86_400
 
 
 def main() -> None:

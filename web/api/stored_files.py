@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("darkroom.web")
 
-STALLED_SECONDS = (
-    60.0  # a client that reads nothing for so long is disconnected, and its file or S3 connection is closed
-)
+# a client that reads nothing for so long is disconnected, and its file or S3 connection is closed
+STALLED_SECONDS = 60.0
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
 }

@@ -19,9 +19,8 @@ from web.http.problems import Problem, unavailable
 log = logging.getLogger("darkroom.web")
 
 CHILDREN = 2  # each takes a core while it decodes, and up to 17 bytes a pixel
-SECONDS = (
-    120.0  # of wall time in a child: far more than the limit of CPU time on a host that is not overloaded
-)
+# of wall time in a child: far more than the limit of CPU time on a host that is not overloaded
+SECONDS = 120.0
 WAIT_SECONDS = 60.0  # in line
 ROOM_BESIDE_THE_LARGEST = 0.3  # ordinary pictures need not wait for one of the largest
 

@@ -56,7 +56,9 @@ def _upgrade(
     applied = run(database)
     make_triggers(database, schema)
     grant = settings.credits.signup_grant if settings.credits.enabled else 0
-    cursor.execute("UPDATE rule SET signup_grant = %s WHERE signup_grant <> %s", (grant, grant))
+    cursor.execute(
+        "UPDATE rule SET signup_grant = %(grant)s WHERE signup_grant <> %(grant)s", {"grant": grant}
+    )
     return applied
 
 

@@ -45,7 +45,9 @@ def upgrade_sqlite(settings: Settings, run: Callable[[peewee.Database], list[str
         with database.atomic("IMMEDIATE"):
             _make_triggers(database)
             grant = settings.credits.signup_grant if settings.credits.enabled else 0
-            database.execute_sql("UPDATE rule SET signup_grant = ? WHERE signup_grant <> ?", (grant, grant))
+            database.execute_sql(
+                "UPDATE rule SET signup_grant = :grant WHERE signup_grant <> :grant", {"grant": grant}
+            )
         return applied
     except peewee.DatabaseError as error:
         if is_passing(error):

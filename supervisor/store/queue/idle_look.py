@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 from supervisor.database.interface.database import Transaction
-from supervisor.schema.tables import READY
+from supervisor.schema.tables import OWED, READY, REMOTE, UNADMITTED, UNRIPE
 from supervisor.store.queue import wake_counters
 
 # Whatever a round may have to do now.  Each is answered by the first entry of a partial index.
-_DUE = """EXISTS (SELECT 1 FROM task_queue WHERE status = 'pending' AND admitted_charge <> charge)
-    OR EXISTS (SELECT 1 FROM task_queue WHERE {ready})
-    OR EXISTS (SELECT 1 FROM task_queue WHERE status = 'pending' AND ready = 0 AND admitted_charge = charge
-        AND (run_after IS NULL OR run_after <= {now}))
-    OR EXISTS (SELECT 1 FROM task_queue WHERE status = 'ai_processing' AND next_poll_at <= {now})
-    OR EXISTS (SELECT 1 FROM webhook_delivery WHERE state IN ('waiting','sending') AND due_at <= {now})
+_DUE = f"""EXISTS (SELECT 1 FROM task_queue WHERE {UNADMITTED})
+    OR EXISTS (SELECT 1 FROM task_queue WHERE {READY})
+    OR EXISTS (SELECT 1 FROM task_queue WHERE {UNRIPE} AND (run_after IS NULL OR run_after <= {{now}}))
+    OR EXISTS (SELECT 1 FROM task_queue WHERE {REMOTE} AND next_poll_at <= {{now}})
+    OR EXISTS (SELECT 1 FROM webhook_delivery WHERE {OWED} AND due_at <= {{now}})
     OR EXISTS (SELECT 1 FROM remote_job WHERE cancel_wanted = 1 AND state = 'waiting'
-        AND (cancel_due_at IS NULL OR cancel_due_at <= {now}))
+        AND (cancel_due_at IS NULL OR cancel_due_at <= {{now}}))
     OR EXISTS (SELECT 1 FROM worker WHERE state = 'dead')"""
 
 
@@ -36,6 +35,6 @@ class IdleLook:
 def look(tx: Transaction) -> IdleLook:
     """A read of one moment."""
     beats = tx.ask("SELECT id, beat FROM worker WHERE state IN ('live','draining')")
-    due = tx.ask(f"SELECT {_DUE.format(ready=READY, now=tx.now)}")
+    due = tx.ask(f"SELECT {_DUE.format(now=tx.now)}")
     wake = wake_counters.read(tx).dispatch
     return IdleLook({row["id"]: row["beat"] for row in beats.all()}, wake, bool(due.value()))

@@ -21,7 +21,7 @@ from supervisor.database.interface.database import Row, Transaction
 from supervisor.remote.job_states import UNANSWERED, RemoteState, sources
 from supervisor.remote.unclear_answers import Doubt, Doubts
 from supervisor.schema.shared.retention_guards import must_keep_remote_job
-from supervisor.schema.tables import OPEN, UNSETTLED
+from supervisor.schema.tables import HELD, OPEN, UNSETTLED
 from supervisor.store.limits import providers
 from supervisor.store.limits.providers import count_open as count_open
 from supervisor.store.sql.conditions import listed, of_steps
@@ -95,8 +95,8 @@ def begin(
     ProviderIsDown, ProviderFull, ProviderTooFast.  Nothing is changed then.
     """
     held = tx.value(
-        f"""SELECT 1 FROM task_queue WHERE id = :task_id AND lease = :lease AND status = 'processing'
-            AND worker_id IS NOT NULL{tx.for_update}""",
+        f"""SELECT 1 FROM task_queue WHERE id = :task_id AND lease = :lease AND {HELD}
+            AND status = 'processing'{tx.for_update}""",
         task_id=claim.task_id, lease=claim.lease,
     )  # fmt: skip
     if held is None:
@@ -122,10 +122,10 @@ def begin(
 def is_begun(tx: Transaction, evidence: Evidence) -> bool:
     """Whether the row was stored and its attempt still holds the task."""
     found = tx.value(
-        """SELECT 1 FROM remote_job JOIN task_queue
+        f"""SELECT 1 FROM remote_job JOIN task_queue
                 ON task_queue.id = remote_job.task_id AND task_queue.lease = remote_job.lease
             WHERE remote_job.id = :id AND remote_job.reference = :reference AND remote_job.state = 'submitting'
-              AND task_queue.status = 'processing' AND task_queue.worker_id IS NOT NULL""",
+              AND {HELD} AND status = 'processing'""",
         id=evidence.id, reference=evidence.reference,
     )  # fmt: skip
     return found is not None
@@ -291,7 +291,7 @@ def close_stale(tx: Transaction) -> int:
             WHERE {UNSETTLED} AND state = 'submitting'
             AND updated_at <= {tx.ago(":stale_seconds")}
               AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
-                AND task_queue.lease = remote_job.lease AND status = 'processing' AND worker_id IS NOT NULL)""",
+                AND task_queue.lease = remote_job.lease AND {HELD} AND status = 'processing')""",
         stale_seconds=STALE_SECONDS,
     )
 

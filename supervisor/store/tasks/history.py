@@ -54,7 +54,7 @@ def note_postponed(
         f"""INSERT INTO task_event (task_id, event, attempt, lease, worker_id, run_after, error, at, step)
             SELECT id, 'postponed', attempt, lease, worker_id, {tx.in_seconds(":seconds")}, :error, {tx.now}, step
             FROM task_queue
-            WHERE id = :task_id AND lease = :lease AND worker_id IS NOT NULL AND status = 'processing'""",
+            WHERE id = :task_id AND lease = :lease AND {HELD} AND status = 'processing'""",
         seconds=in_seconds, error=encoded(_error(code, message[:MOST_MESSAGE_CHARACTERS], detail)),
         task_id=task_id, lease=lease,
     )  # fmt: skip
