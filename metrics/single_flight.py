@@ -61,6 +61,6 @@ def _serve(asked: queue.SimpleQueue[concurrent.futures.Future[T] | None], read: 
     while (future := asked.get()) is not None:
         try:
             future.set_result(read())
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
+        except BaseException as error:  # noqa: BLE001 - it is raised to the caller
             future.set_exception(error)
         del future  # do not keep a reading while there are no callers

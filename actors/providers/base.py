@@ -4,7 +4,7 @@ out.
 The error's class decides what follows (`supervisor.core.rescue` draws the verdict); its `code` is what the user
 sees (`error.code`, web/openapi/schemas.py), its text a sentence for them.  Pure.
 
-The life of a remote job, and who does what in it:
+The life of a remote job, and which part does what in it:
 
 1. Our evidence is stored, then `submit` is called.  It returns the pictures (`Done`), or the service's confirmation
 that it has the job: `Accepted`.  That is stored unchanged, under any lease.

@@ -273,7 +273,7 @@ def _is_secret(name: str, value: object) -> bool:
 
 
 def _refuse_secrets_of_files(values: Values, files: dict[str, str]) -> None:
-    """The files become a ConfigMap, which whoever may read the namespace can read."""
+    """The files become a ConfigMap, which everybody with read access to the namespace can read."""
     for name, text in files.items():
         if _SECRET_TEXT.search(text):
             what = f"{name} holds a secret (a password in an address, or a private key)"

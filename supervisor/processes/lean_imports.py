@@ -1,6 +1,6 @@
 """Libraries without the optional packages that they import wherever these are installed.
 
-structlog imports rich for tracebacks that we write plainly.  redis imports OpenTelemetry for figures that nobody
+structlog imports rich for tracebacks that we write plainly.  redis imports OpenTelemetry for figures that nothing
 switches on.  PyJWT and redis import cryptography for signatures that we do not make.  peewee imports the clients of
 PostgreSQL even for a SQLite file.  Together they are 15 MiB of each process.
 
@@ -62,7 +62,7 @@ class _LeanLoader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__spec__ is not None:
-            module.__spec__.loader = self._loader  # nobody needs to know
+            module.__spec__.loader = self._loader  # the module shows its real loader
         module.__loader__ = self._loader
         with _absent(self._hidden):
             self._loader.exec_module(module)

@@ -30,8 +30,8 @@ class Word(enum.Enum):
     """The source of the knowledge, at the end of a poll, that a job goes on."""
 
     SAID = "the service"
-    SILENT = "nobody: the service was asked and has not answered"
-    UNASKABLE = "nobody: the service tells by itself, and can't be asked"
+    SILENT = "none: the service was asked and has not answered"
+    UNASKABLE = "none: the service reports by itself, and can't be asked"
 
 
 UNANSWERED = frozenset({RemoteState.SUBMITTING, RemoteState.UNKNOWN})

@@ -48,7 +48,7 @@ def run_action(
                 return (
                     is_done,
                     time.monotonic() - began,
-                )  # without the wait for the writer, which holds nobody up
+                )  # without the wait for the writer, which delays no other write
 
             is_done, seconds = database.write(do).result()
             if not is_done:

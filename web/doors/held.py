@@ -20,7 +20,7 @@ from web.http.problems import unavailable
 View = dict[str, Any]
 
 MOST_HELD = 2048  # by one process; each holds a connection and a few kilobytes
-STEP_SECONDS = 15.0  # of an idle stream, so that nobody between takes it for dead
+STEP_SECONDS = 15.0  # of an idle stream, so that no proxy on the way closes it
 POLL_SECONDS = 3.0  # a question for the status waits so long for news,
 # or so long when an SDK asks again at once, up to ten times a second; one gives up after 30
 LOOP_SECONDS = 20.0

@@ -31,7 +31,7 @@ log = logging.getLogger("darkroom.web")
 
 OFFERS_BETWEEN_BREATHS = 500  # then the loop serves other work, and streams empty their queues
 RETRY_SECONDS = 1.0
-IDLE_SECONDS = 2.0  # between wake-ups without a commit, while nobody listens
+IDLE_SECONDS = 2.0  # between wake-ups without a commit, while no feed is open
 DEAF_SECONDS = 5.0  # many times the interval of an idle database's wake-ups
 
 
@@ -96,7 +96,7 @@ class Tailer:
                 is_quiet = self._hub.is_idle and not heard.is_commit
                 wakeups.safety_seconds = max(usual_seconds, IDLE_SECONDS) if is_quiet else usual_seconds
                 if self._hub.is_idle and last - looked < usual_seconds:
-                    continue  # nobody listens, so an old cursor does no harm
+                    continue  # no feed is open, so an old cursor does no harm
                 looked = last
                 if not await self.run_once(heard) and heard.is_commit and not self._hub.is_idle:
                     await self._look_again(wakeups.look_again_seconds)

@@ -1,4 +1,4 @@
-"""Who asks for the state of a task again and again, as SDKs do, and what they were told last.
+"""Clients that ask for the state of a task again and again, as SDKs do, and the last answer to each.
 
 A hint in the memory of one process: where it is missing, a question is merely held for a shorter time.  What one poller
 was told says nothing of another one, who may have seen less; so each has its own.  A poller is known by its address and
@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-AGAIN_SECONDS = 1.5  # whoever asks again so soon asks in a loop
+AGAIN_SECONDS = 1.5  # a client that asks again so soon asks in a loop
 MOST_TASKS = 10_000
 MOST_NAME_CHARACTERS = 200
 

@@ -9,7 +9,7 @@ status as text (`"5??"`).  Other answers are judged by the status:
 | 200-299 without | provider_error |
 | 429 | rate_limited, for as long as Retry-After says |
 | 409, and 503 with Retry-After | at_capacity |
-| 503, 521, 523, 525, 526, 530: it is starting, or its gateway finds nobody behind it | not_ready |
+| 503, 521, 523, 525, 526, 530: it is starting, or its gateway finds no server behind it | not_ready |
 | 401, 402, 403, 404, 405, 407, 410, and redirects, which are not followed | provider_down |
 | 504, 524: a gateway gave up waiting | unknown_outcome |
 | 408, 425, and those 5xx that say that nothing was begun: 501, 505, 529 | transient |

@@ -14,7 +14,7 @@ is empty inside text.  `$${` is a plain `${`.
 | `${input.N.file}` | the name under which picture N was uploaded to the service |
 | `${secret.NAME}` | one of the provider's secrets |
 | `${callback_url}` | where the service may report on this request |
-| `${traceparent}` | the W3C context of this request in its task's trace; none where nobody traces |
+| `${traceparent}` | the W3C context of this request in its task's trace; none without tracing |
 | `${id}` `${kept.NAME}` | the service's own id of a job; what else was kept of its first answer |
 
 Names in `constants`, such as `${model}`, belong to the settings: they are filled in when the template is read.

@@ -177,7 +177,7 @@ class PostgresDatabase(Database):
     def _run_alone(self, one: _Step) -> None:
         try:
             result = transactions.write(self._pool, one.step)
-        except BaseException as error:  # noqa: BLE001  whoever waits for a step must hear of it, whatever it is
+        except BaseException as error:  # noqa: BLE001  the waiting caller must get every error of its step
             self._tell(one, None, error)
         else:
             self._tell(one, result, None)

@@ -182,7 +182,7 @@ class SqliteDatabase(Database):
                 wanted = [each for each in batch if each.future.set_running_or_notify_cancel()]
                 for several in _alike(wanted):
                     done += self._run(transaction, several, alone=len(wanted) == 1)
-        except BaseException as error:  # noqa: BLE001  whoever waits for a step must hear of it, whatever it is
+        except BaseException as error:  # noqa: BLE001  the waiting caller must get every error of its step
             cause = error.__cause__ if isinstance(error, _BrokenTransaction) and error.__cause__ else error
             for _, future, _ in batch:
                 if not future.cancelled() and not future.done():

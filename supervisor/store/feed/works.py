@@ -69,14 +69,14 @@ def count(tx: Transaction, user: str, search: Search, most: int) -> int:
 
 
 class Shared(NamedTuple):
-    """A work for somebody who has a link to it.  user: whose it is, which nobody else is told."""
+    """A work for somebody who has a link to it.  user: its owner, which is not in the answer."""
 
     user: str
     doc: dict[str, Any]
 
 
 def shared(tx: Transaction, work_id: str) -> Shared | None:
-    """A work, whoever asks; None once it was deleted."""
+    """A work of any user; None once it was deleted."""
     row = tx.one("SELECT * FROM works WHERE id = :work_id", work_id=work_id)
     return None if row is None else Shared(row["user_openid"], work_doc(row))
 

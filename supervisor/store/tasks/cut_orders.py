@@ -57,7 +57,7 @@ def take_over(tx: Transaction, orders: Mapping[int, Repeatable]) -> dict[int, st
             ):
                 wanted[row["task_id"]] = n
                 break
-    # Another process may be about to take the same ones: whoever deletes the row has it.
+    # Another process may be about to take the same ones: the one that deletes the row has it.
     taken = (task_id for task_id in sorted(wanted) if _is_taken(tx, task_id))
     return {wanted[task_id]: task_id for task_id in taken}
 
@@ -72,7 +72,7 @@ def _is_taken(tx: Transaction, task_id: str) -> bool:
 
 
 def prune(tx: Transaction, most: int) -> int:
-    """Drop orders that nobody can take over any more; how many went."""
+    """Drop orders that no repeat can take over any more; how many went."""
     return tx.run(
         f"""DELETE FROM cut_order WHERE task_id IN
             (SELECT task_id FROM cut_order WHERE cut_at <= {tx.ago(":forget_seconds")} ORDER BY cut_at LIMIT :most)""",

@@ -119,7 +119,7 @@ def _asked(request: web.Request, body: Any) -> Asked:
 
 
 def wait_of(request: web.Request) -> float | None:
-    """Seconds for which the order may be held; None where nobody asks for it.  `wait` alone means a minute."""
+    """Seconds for which the order may be held; None where it does not ask for that.  `wait` alone means a minute."""
     text = asked_wait(request)
     if text is None:
         return None

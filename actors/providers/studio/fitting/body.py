@@ -41,7 +41,7 @@ SURE_ELBOW, SURE_WRIST = 0.5, 0.75  # of a pose's points: below it, their places
 LEAST_FOREARM = 0.6  # of the upper arm; a shorter one is foreshortened or wrong
 FOREARM = 0.85  # of the upper arm
 WITH_HAND = 1.4  # of an arm
-LEAST_SEEN = 0.35  # of an elbow: an arm behind the back wears no sleeve that shows
+LEAST_SEEN = 0.35  # of an elbow: of an arm behind the back no sleeve shows
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def _likely_wrist(joints: Points, torso: Torso) -> Points:
 
 def _beyond(usual: Points, loose: float, other: Points) -> Points:
     """Half of an arm's thickness where no outline shows, in pixels.  other: its other half as measured, or NaN: an arm
-    that reaches far to one side of its bones has that much less on the other, for the bones are seen askew."""
+    that reaches far to one side of its bones has that much less on the other, because they are not in its middle."""
     rest = (2 * usual - other).clip(LEAST_HALF * usual, usual * loose)
     half: Points = np.where(np.isnan(other), usual * loose, rest)
     return half

@@ -40,7 +40,7 @@ def cut_out(picture: Image.Image) -> Image.Image:
     alpha = cutout.alpha
     if picture.mode == "RGBA":
         alpha = np.minimum(alpha, to_array(picture.getchannel("A")))
-    # What nobody can see has one colour: the file is smaller, and holds nothing of the old background.
+    # Fully transparent pixels have one colour: the file is smaller, and holds nothing of the old background.
     colours = np.where(alpha[..., None] > UNSEEN, cutout.colours, 0)
     clear = to_picture(colours)
     clear.putalpha(to_picture(alpha))

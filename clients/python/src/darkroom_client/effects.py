@@ -98,7 +98,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Item:
-    """Something for whoever iterates."""
+    """A value for the caller that iterates."""
 
     value: Any
 

@@ -219,7 +219,7 @@ def fetch(setup: Setup, link: Picture | OutputFile | str) -> Flow[bytes]:
 
 
 def _file_request(setup: Setup, link: Picture | OutputFile | str) -> Request:
-    """Links are signed: whoever has one needs no token, and is sent none."""
+    """Links are signed: the bearer of one needs no token, and is sent none."""
     address = link if isinstance(link, str) else link.url
     return Request("GET", address.removeprefix(setup.base), is_open=True)
 

@@ -19,7 +19,7 @@ REPEATED = frozenset({408, 425, 429, 502, 503, 504})
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 MOST_TRIES = 12
 MOST_RETRY_AFTER_SECONDS = 3600.0
-LATER = 0.1  # of what `Retry-After` asks for: so that those who were told the same do not come together
+LATER = 0.1  # of what `Retry-After` asks for: so that clients with the same answer do not come together
 _KIND = "urn:darkroom:problem:"
 
 

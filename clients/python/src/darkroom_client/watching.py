@@ -139,7 +139,7 @@ class Watch:
         """Wait until the stream may be opened again.  Raises the error after an outage."""
         self._parser = None
         setup = self._setup
-        if not self._failures:  # only from now on: before, whoever reads the events may have been slow
+        if not self._failures:  # only from now on: before, the reader of the events may have been slow
             self._away_since = setup.now()
         asked = getattr(error, "retry_after", 0.0) * (1 + LATER * setup.chance())
         longest = max(self._retry_seconds, LONGEST_PAUSE_SECONDS)
