@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supervisor.core.rescue import Budget, GiveUp, RunAgain, after_death, suspects_at_once
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
+from supervisor.store.tasks import claims
 from tests.conftest import Store
 from tests.support.workers import complete
 
