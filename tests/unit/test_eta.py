@@ -16,6 +16,7 @@ from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Clock, Store
 from tests.support.models.stepped import advance_now, portrait
 from tests.support.well import Well
+from tests.support.workers import complete
 
 RUNS = st.lists(st.floats(0.1, 600), min_size=1, max_size=20)
 
@@ -120,7 +121,7 @@ def test_all_steps_of_a_task_count_for_its_estimate_and_not_the_last_alone(
     def step(claim: Claim, seconds: float) -> None:
         runs(seconds)
         if claim.step == claim.last_step:
-            store.write(lambda tx: claims.complete(tx, claim.task_id, claim.lease, []))
+            store.write(lambda tx: complete(tx, claim.task_id, claim.lease, []))
         else:
             store.write(lambda tx: advance_now(tx, claim.task_id, claim.lease))
 
