@@ -148,7 +148,7 @@ def _database_with_tasks(folder: Path, users: list[str]) -> sqlite3.Connection:
     )
     producer.commit()
     database = open_database(settings.database_url)
-    while database.write(lambda tx: admission.admit_waiting(tx, settings, 500).get()).result():
+    while database.write(lambda tx: admission.admit_waiting(tx, settings, 500).get().rows).result():
         pass
     database.close()
     return producer

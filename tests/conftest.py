@@ -26,6 +26,7 @@ from supervisor.database.interface.database import Database, Transaction
 from supervisor.steps.lanes import poll_seconds
 from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.queue import workers
+from supervisor.store.sql.row_isolation import Aside
 from supervisor.store.tasks import admission, claims, remote_wait, user_actions
 from tests.support.databases import (
     KINDS,
@@ -152,7 +153,8 @@ class Store:
         return [(row["charge"], row["kind"], row["amount"]) for row in rows]
 
     def admit_waiting(self) -> int:
-        return self.write(lambda tx: admission.admit_waiting(tx, self.settings, 1000).get())
+        """What a round of the dispatcher admits; how many there were."""
+        return self.write(lambda tx: admission.admit_waiting(tx, self.settings, 1000, Aside()).get().rows)
 
     def dispatch(self, *workers: str) -> list[Claim]:
         """What a round of the dispatcher claims.  workers: the only ones that are given anything."""
@@ -171,7 +173,7 @@ def dispatch(tx: Transaction, settings: Settings, *workers: str) -> list[Claim]:
 
 def claim_now(tx: Transaction, task_id: str, worker_id: str, deadline_seconds: float = 630) -> Claim:
     """A ready task, claimed ahead of all others."""
-    (row,) = claims.claim_for(tx, [claims.Wanted(task_id, worker_id, deadline_seconds)])
+    (row,) = claims.claim_for(tx, [claims.Wanted(task_id, worker_id, deadline_seconds)]).get()
     return claims.claim_of(row)
 
 

@@ -91,7 +91,7 @@ class Round:
 
     picked, polls: rows that were claimed for workers.  dead: workers whose lists must be emptied before their rows are
     rescued.  has_picked: whether it searched for tasks at all.  refused: rows that the database refused to change;
-    everything else is done.
+    everything else is done.  has_written: whether it changed anything, as far as is known before the commit.
     """
 
     picked: dispatch.Picked
@@ -104,6 +104,7 @@ class Round:
     more: bool
     wake: int
     has_picked: bool
+    has_written: bool
 
     @property
     def did_something(self) -> bool:
@@ -132,6 +133,14 @@ class Turn:
 
     tick: Tick | None
     round: Round | None
+
+
+class _NothingToStore(Exception):
+    """The turn has changed nothing, so its transaction is rolled back: a server then has nothing to make durable."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__()
+        self.turn = turn
 
 
 class Dispatcher:
@@ -238,6 +247,11 @@ class Dispatcher:
             self._stand_by()
             return TICK_SECONDS
         decided = turn.round
+        try:
+            claimed = decided.picked.claims
+        except DatabaseError:  # it was committed, and the answer that named the claims was lost
+            self.database.read(decided.picked.read_again)
+            claimed = decided.picked.claims
         for each in decided.rescued:
             log.info("task_rescued", task=each.task_id, reason=each.reason.value, action=each.action)
         self._refusals.tell(log, decided.refused, time.monotonic())
@@ -245,7 +259,7 @@ class Dispatcher:
         if decided.has_picked:
             self._picked_at = began
         messages = [
-            *claim_messages(TASKS, decided.picked.claims),
+            *claim_messages(TASKS, claimed),
             *claim_messages(POLLS, decided.polls, most=BATCH),
         ]
         if messages or decided.errands:
@@ -260,6 +274,8 @@ class Dispatcher:
             due = 0.0
         if decided.next_due_seconds is not None:
             due = min(due, decided.next_due_seconds)
+        if decided.picked.left:
+            due = min(due, dispatch.AGAIN_SECONDS)
         return due
 
     def _turn(self, held: Leadership, now: float, *, is_tick: bool) -> Turn | None:
@@ -274,14 +290,21 @@ class Dispatcher:
             if is_tick and tick is None:
                 return None
             decided = self._decide(tx, held, passing, is_careful=is_careful)
-            return None if decided is None else Turn(tick, decided)
+            if decided is None:
+                return None
+            if tick is None and not decided.has_written:
+                raise _NothingToStore(Turn(None, decided))
+            return Turn(tick, decided)
 
         try:
-            return self.database.write_now(take)
-        except DatabaseError as error:
-            if not is_about_a_row(error):
-                raise
-        return self.database.write_now(lambda tx: take(tx, is_careful=True))
+            try:
+                return self.database.write_now(take)
+            except DatabaseError as error:
+                if not is_about_a_row(error):
+                    raise
+            return self.database.write_now(lambda tx: take(tx, is_careful=True))
+        except _NothingToStore as end:
+            return end.turn
 
     def wait(self, seconds: float) -> None:
         """Wait for possible work: a commit that concerns the dispatcher, a due time, or the next tick."""
@@ -389,12 +412,14 @@ class Dispatcher:
     def _tick(self, tx: Transaction, held: Leadership, beat_seconds: float) -> Tick | None:
         """Write a beat, and find workers whose heartbeat has stopped; None if another dispatcher has taken over."""
         passed = None if self._has_stood_still else self._succession.since_tick(time.monotonic())
+        # What needs no answer comes first, so that a server is sent it together with the beat.
+        present = workers.ask_present(tx)
+        counters.fold(tx, FOLDED_A_TICK)
+        open_task_counts.fold(tx, FOLDED_A_TICK)
         shown = leader.renew(tx, held, passed, beat_seconds)
         if shown is None:
             return None
-        silent = self._silence.silent(_beats(workers.present(tx)), time.monotonic())
-        counters.fold(tx, FOLDED_A_TICK)
-        open_task_counts.fold(tx, FOLDED_A_TICK)
+        silent = self._silence.silent(_beats(present.all()), time.monotonic())
         dead = [worker_id for worker_id in silent if workers.mark_dead(tx, worker_id)]
         return Tick(shown.is_anew, beat_seconds, dead)
 
@@ -439,8 +464,11 @@ class Dispatcher:
         is_held = leader.is_held(tx, held)
         refused: list[Refused] = []
         aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
+        # A server is asked for everything at once: the ordinary round is this exchange, and the one of its writes.
         waiting = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, aside)
         dead_ones = workers.dead(tx)
+        due, capacity = dispatch.seconds_to_next_due(tx), Capacity(tx, self.settings)
+        cancels, due_deliveries = remote_cancels.due_cancels(tx, jobs), deliveries.due(tx, messages)
         if not is_held.get():
             return None
         admitted = waiting.get()
@@ -451,40 +479,43 @@ class Dispatcher:
         errands: list[ControlMessage] = []
         polls: list[Row] = []
         picked = dispatch.Picked()
-        due, capacity = dispatch.seconds_to_next_due(tx), Capacity(tx, self.settings)
-        cancels, due_deliveries = remote_cancels.due_cancels(tx, jobs), deliveries.due(tx, messages)
+        is_behind = has_written = admitted.is_more or bool(rescued)
+        if is_behind:
+            due = dispatch.seconds_to_next_due(tx)
         next_due = due.get()
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
+            has_written = ripened > 0
             rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else []
             again = functools.partial(poll_seconds, self.settings)
             polls = remote_wait.claim_due_polls(tx, rooms, again, aside) if rooms else []
-            due, capacity = (
-                dispatch.seconds_to_next_due(tx, polls=len(polls) < sum(room.slots for room in rooms)),
-                Capacity(tx, self.settings),
-            )
-            next_due = due.get()
+            due = dispatch.seconds_to_next_due(tx, polls=len(polls) < sum(room.slots for room in rooms))
+            next_due, is_behind = due.get(), True
             if next_due == 0.0 and not ripened and not polls:
                 next_due = None  # it is locked, or it is left alone: the next tick tries again
         if sending:
-            picked = dispatch.pick_and_claim(tx, self.settings, capacity, aside, shunned=self.sender.shunned)
-            self._tally_lag(tx, picked)
+            # Before the claims, which are sent with the commit.
             errands += cancels.get()
             errands += due_deliveries.get()
-        if picked.left:
-            next_due = min(next_due or dispatch.AGAIN_SECONDS, dispatch.AGAIN_SECONDS)
+            picked = dispatch.pick_and_claim(
+                tx,
+                self.settings,
+                Capacity(tx, self.settings) if is_behind else capacity,
+                aside,
+                shunned=self.sender.shunned,
+                admitted=None if is_behind else admitted,
+                late_within_seconds=time.monotonic() - self._picked_at,
+            )
         if not sending:
             next_due = None  # due messages can't be sent: trying again at once would only use a core
-        more = admitted == ADMITTED_A_ROUND or len(rescued) == stuck_tasks.BATCH or bool(refused)
+        more = admitted.rows == ADMITTED_A_ROUND or len(rescued) == stuck_tasks.BATCH or bool(refused)
         wake = wake_counters.read(tx).dispatch
-        return Round(picked, polls, errands, unread, rescued, refused, next_due, more, wake, sending)
-
-    def _tally_lag(self, tx: Transaction, picked: dispatch.Picked) -> None:
-        """How late these tasks are.  A task that was due at the last pick and left out had no slot, or was above a
-        limit, so it did not wait for the dispatcher."""
-        since_last_pick = time.monotonic() - self._picked_at
-        late = [seconds for seconds in picked.late_seconds if seconds <= since_last_pick]
-        counters.observe_all(tx, "darkroom_dispatch_lag_seconds", late)
+        has_written |= bool(
+            admitted.rows or dead or polls or errands or picked.leases or picked.planned or refused
+        )
+        return Round(
+            picked, polls, errands, unread, rescued, refused, next_due, more, wake, sending, has_written
+        )
 
     def _rescue(self, tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:
         """Rescue the rows of dead workers."""

@@ -38,7 +38,8 @@ class Waiting(NamedTuple):
 
     step, lane: of the step that it is at (`supervisor.steps.lanes`).  is_under_way: a step of this charge is finished,
     so the task counts as running already.  alone: no other task may run in its worker.  suspect_lives: how many deaths
-    a task that is suspected as poison has left; None for any other task.
+    a task that is suspected as poison has left; None for any other task.  lease: the last one, which a claim raises by
+    one.  is_new: it was never claimed.
     """
 
     place: Place
@@ -50,6 +51,8 @@ class Waiting(NamedTuple):
     is_under_way: bool = False
     alone: bool = False
     suspect_lives: int | None = None
+    lease: int = 0
+    is_new: bool = True
 
     @property
     def line(self) -> str:

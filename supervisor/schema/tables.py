@@ -44,6 +44,7 @@ UNRIPE = "status = 'pending' AND ready = 0 AND admitted_charge = charge"  # to b
 FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"  # waiting since their submission
 AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"  # all others that wait
 BETWEEN_STEPS = "status = 'pending' AND step > first_step"  # it counts as running
+RUNNING = f"{OPEN} AND (status <> 'pending' OR step > first_step)"  # what counts for a user's limit
 # Remote jobs that hold a place at their service.
 UNSETTLED = "state IN ('submitting','waiting')"
 # Webhooks.

@@ -23,7 +23,9 @@ async def _make_changes(web: Web, database: sqlite3.Connection, draw: random.Ran
     for n in range(ROUNDS):
         users = [f"o-{draw.randrange(USERS)}" for _ in range(draw.randrange(1, 12))]
         await asyncio.to_thread(_change_some, database, n, users)
-        while await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 100).get()):
+        while await web.database.write_async(
+            lambda tx: admission.admit_waiting(tx, web.settings, 100).get().rows
+        ):
             pass
         await asyncio.sleep(0.02)
 

@@ -186,7 +186,7 @@ async def test_a_change_that_is_visible_after_one_with_a_higher_id_is_sent(
     has_written, may_commit = threading.Event(), threading.Event()
 
     def slow(tx: Any) -> None:  # of o-1: users come in order
-        assert admission.admit_waiting(tx, web.settings, 1).get() == 1
+        assert admission.admit_waiting(tx, web.settings, 1).get().rows == 1
         has_written.set()
         assert may_commit.wait(90)
 
@@ -197,7 +197,7 @@ async def test_a_change_that_is_visible_after_one_with_a_higher_id_is_sent(
         writing = asyncio.create_task(web.database.write_async(slow))
         try:
             assert await asyncio.to_thread(has_written.wait, 30)
-            await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 1).get())
+            await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 1).get().rows)
             assert [event.data["id"] for event in await other.take(1)] == [1], "which the tailer has passed"
         finally:
             may_commit.set()
@@ -236,7 +236,7 @@ async def test_a_change_that_is_pruned_before_the_tailer_has_read_it_ends_in_res
         web.insert_task("o-1")
 
         def change_and_prune(tx: Any) -> None:
-            assert admission.admit_waiting(tx, web.settings, 10).get()
+            assert admission.admit_waiting(tx, web.settings, 10).get().rows
             tx.execute("DELETE FROM work_change WHERE user_openid = 'o-1'")
 
         await web.database.write_async(change_and_prune)

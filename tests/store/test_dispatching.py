@@ -231,7 +231,7 @@ class _Spy:
 
     def __getattr__(self, name: str) -> Any:
         given = getattr(self._tx, name)
-        if name not in ("all", "one", "value", "run", "execute", "send", "ask"):
+        if name not in ("all", "one", "value", "run", "execute", "send", "ask", "change"):
             return given
 
         def call(sql: Any, **named: Any) -> Any:

@@ -339,7 +339,7 @@ def test_a_task_waits_for_its_run_after_by_the_databases_clock(
     store.admit_waiting()
     assert store.dispatch() == []
     wanted = claims.Wanted(task_id, "worker-1", 9)
-    assert store.write(lambda tx: claims.claim_for(tx, [wanted])) == []
+    assert store.write(lambda tx: claims.claim_for(tx, [wanted]).get()) == []
     clock.advance(3601)
     store.write(dispatch.ripen)
     assert [claim.task_id for claim in store.dispatch()] == [task_id]
@@ -405,7 +405,7 @@ def test_no_row_stops_the_admission_of_the_others(producer: Plain, store: Store)
 def test_admission_goes_by_users_in_sorted_order(producer: Plain, store: Store) -> None:
     for user in ("c", "a", "b", "a"):
         _insert(producer, user_openid=user)
-    assert store.write(lambda tx: admission.admit_waiting(tx, store.settings, 3).get()) == 3
+    assert store.write(lambda tx: admission.admit_waiting(tx, store.settings, 3).get().rows) == 3
     rows = store.all("SELECT user_openid FROM works ORDER BY user_openid")
     assert [row["user_openid"] for row in rows] == ["a", "a", "b"]
 

@@ -28,7 +28,7 @@ def _claim_every(url: str, worker: str, task_ids: list[str]) -> list[str]:
     """In a process of its own: try to claim each task twice; returns the claims that it got."""
     database = open_database(url)
     futures = [
-        database.write(lambda tx, task_id=task_id: claims.claim_for(tx, [Wanted(task_id, worker, 60)]))
+        database.write(lambda tx, task_id=task_id: claims.claim_for(tx, [Wanted(task_id, worker, 60)]).get())
         for task_id in task_ids * 2
     ]
     had = [row["id"] for future in futures for row in future.result(timeout=60)]
@@ -161,7 +161,7 @@ def test_a_claim_waits_for_run_after(store: Store, clock: Clock, claimed_task: C
     claim = claimed_task()
     store.write(lambda tx: claims.retry(tx, claim.task_id, claim.lease, 60.0))
     wanted = [Wanted(claim.task_id, "worker-1", 60)]
-    assert store.dispatch() == [] and store.write(lambda tx: claims.claim_for(tx, wanted)) == []
+    assert store.dispatch() == [] and store.write(lambda tx: claims.claim_for(tx, wanted).get()) == []
     clock.advance(61)
     store.write(dispatch.ripen)
     assert [each.lease for each in store.dispatch()] == [2]
@@ -173,7 +173,7 @@ def test_only_for_a_live_registered_worker_is_claimed(
     task_id = admitted_task()
 
     def claimed_by(worker: str) -> list[Any]:
-        return store.write(lambda tx: claims.claim_for(tx, [Wanted(task_id, worker, 60)]))
+        return store.write(lambda tx: claims.claim_for(tx, [Wanted(task_id, worker, 60)]).get())
 
     assert claimed_by("never registered") == []
     for worker, mark in (("draining", workers.drain), ("dead", workers.mark_dead), ("gone", workers.leave)):
@@ -193,7 +193,7 @@ def test_a_worker_that_stops_beside_a_claim_sees_it_or_is_not_given_it(
     stops: list[Any] = []
 
     def claim_beside(tx: Any) -> None:
-        assert len(claims.claim_for(tx, [Wanted(task_id, worker, 60)])) == 1
+        assert len(claims.claim_for(tx, [Wanted(task_id, worker, 60)]).get()) == 1
         stops.append(store.database.write(lambda tx: mark(tx, worker)))
         assert not _is_done(stops[0]), "it waits for the claim"
 
@@ -417,7 +417,7 @@ def test_several_claims_together_get_each_its_own_task_and_a_stale_one_none(
     task_ids, worker = [admitted_task(f"o-{n % 2}") for n in range(4)], live_worker("worker-1")
     store.write(lambda tx: user_actions.cancel(tx, task_ids[2]))
     wanted = [Wanted(task_id, worker, 60.0) for task_id in task_ids]
-    claimed = store.write(lambda tx: claims.claim_for(tx, wanted))
+    claimed = store.write(lambda tx: claims.claim_for(tx, wanted).get())
     expected = [(task_id, 1, worker) for task_id in (task_ids[0], task_ids[1], task_ids[3])]
     assert sorted((each["id"], each["lease"], each["worker_id"]) for each in claimed) == sorted(expected)
 

@@ -158,9 +158,9 @@ def test_what_was_appended_is_folded_and_nothing_is_lost(
         admitted_task(f"o-{n}")
     appended = store.value("SELECT count(*) FROM task_count_delta")
     assert appended >= 5
-    assert store.write(lambda tx: open_task_counts.fold(tx, 2)) == 2
+    assert store.write(lambda tx: open_task_counts.fold(tx, 2).get()) == 2
     store.database.read(refuse_wrong_numbers)
-    assert store.write(lambda tx: open_task_counts.fold(tx, 1000)) == appended - 2
+    assert store.write(lambda tx: open_task_counts.fold(tx, 1000).get()) == appended - 2
     store.database.read(refuse_wrong_numbers)
     assert store.all("SELECT * FROM task_count") == [{"type": "photography", "status": "pending", "n": 5}]
 

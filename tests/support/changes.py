@@ -12,7 +12,9 @@ async def make_changes(web: Web, user: str, count: int) -> None:
     """So many changes of one user, each a task that fails at admission, in few commits."""
     for start in range(0, count, 500):
         await asyncio.to_thread(_insert_many, web, user, min(500, count - start))
-        while await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 500).get()):
+        while await web.database.write_async(
+            lambda tx: admission.admit_waiting(tx, web.settings, 500).get().rows
+        ):
             pass
 
 

@@ -24,7 +24,7 @@ Question = Callable[[Any, Settings, str], Any]
 
 # (transaction, settings, a waiting task of USER).  They write: roll it back.
 QUESTIONS: dict[str, Question] = {
-    "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10).get(),
+    "admit": lambda tx, settings, task: admission.admit_waiting(tx, settings, 10).get().rows,
     "ripen": lambda tx, settings, task: dispatch.ripen(tx),
     "next due": lambda tx, settings, task: dispatch.seconds_to_next_due(tx).get(),
     "polls": lambda tx, settings, task: remote_wait.claim_due_polls(
@@ -45,7 +45,7 @@ QUESTIONS: dict[str, Question] = {
     "submit": lambda tx, settings, task: user_actions.submit(
         tx, settings, user_actions.NewTask(USER, "photography", PARAMS)
     ),
-    "claim": lambda tx, settings, task: claims.claim_for(tx, [claims.Wanted(task, "worker-1", 600)]),
+    "claim": lambda tx, settings, task: claims.claim_for(tx, [claims.Wanted(task, "worker-1", 600)]).get(),
     "cancel": lambda tx, settings, task: user_actions.cancel(tx, task),
 }
 
@@ -66,7 +66,7 @@ class Spy:
 
     def __getattr__(self, name: str) -> Any:
         given = {"ask": self._ask_now, "send": self._tx.execute}.get(name) or getattr(self._tx, name)
-        if name not in ("all", "one", "value", "run", "execute", "send", "ask"):
+        if name not in ("all", "one", "value", "run", "execute", "send", "ask", "change"):
             return given
 
         def call(sql: Any, **named: Any) -> Any:

@@ -326,11 +326,11 @@ class StoreBesideLifecycle(RuleBasedStateMachine):
     def claim_in_vain(self, data: st.DataObject) -> None:
         task_id = self._choose(data, self._some(Status.PENDING))
         wanted = [claims.Wanted(task_id, "nobody", 630)]
-        assert self._write(lambda tx: claims.claim_for(tx, wanted)) == []
+        assert self._write(lambda tx: claims.claim_for(tx, wanted).get()) == []
 
     def _claim(self, task_id: str) -> None:
         task = self.model[task_id]
-        claimed = self._write(lambda tx: claims.claim_for(tx, [claims.Wanted(task_id, "a", 630)]))
+        claimed = self._write(lambda tx: claims.claim_for(tx, [claims.Wanted(task_id, "a", 630)]).get())
         assert bool(claimed) == (task.admitted_charge == task.charge)
         for row in claimed:
             self._step(task_id, Event.CLAIM)

@@ -122,6 +122,6 @@ async def test_rows_written_by_sql_join_when_they_are_admitted(web: Web) -> None
     web.insert_task("o-1")
     assert _read(web).pending == 1
     web.sql("UPDATE task_queue SET type = type")
-    web.database.write_now(lambda tx: admission.admit_waiting(tx, web.settings, 10).get())
+    web.database.write_now(lambda tx: admission.admit_waiting(tx, web.settings, 10).get().rows)
     view = _submit(web, "o-2")
     assert _read(web).placed(view)["queue_position"] in (0, 1)

@@ -72,7 +72,7 @@ def fill(settings: Settings) -> None:
     ready = write(lambda tx: tx.all("SELECT id FROM task_queue WHERE ready = 1 ORDER BY id LIMIT 24"))
     for n, row in enumerate(ready):
         wanted = [claims.Wanted(row["id"], WORKER, DEADLINE_SECONDS)]
-        held = claims.claim_of(write(lambda tx, wanted=wanted: claims.claim_for(tx, wanted))[0])
+        held = claims.claim_of(write(lambda tx, wanted=wanted: claims.claim_for(tx, wanted).get())[0])
         if n < 8:
             made = [{"key": f"results/{held.task_id}/1.jpg", "width": 1, "height": 1}]
             write(

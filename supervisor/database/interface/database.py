@@ -244,6 +244,15 @@ class Transaction:
         """
         return PendingResult(lambda: self.execute(sql, *values, **named))
 
+    def change(self, sql: Text, /, *values: Any, **named: Any) -> Pending[list[Row]]:
+        """One statement that writes, with rows that are read later, perhaps only after the commit.
+
+        It is sent to a server together with the next statement or the commit, where an error of it is raised.  Its rows
+        are a DatabaseError if the answer to the commit was lost.
+        """
+        rows = self.all(sql, *values, **named)
+        return Pending(lambda: rows)
+
     def all(self, sql: Text, /, *values: Any, **named: Any) -> list[Row]:
         """Every row as a dict of column names."""
         return self.ask(sql, *values, **named).all()

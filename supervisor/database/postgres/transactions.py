@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
-from supervisor.database.interface.database import PendingResult, Text, Transaction
+from supervisor.database.interface.database import Pending, PendingResult, Row, Text, Transaction
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.connection_refusals import in_words
 from supervisor.database.postgres.errors import as_fault, is_to_be_tried_again
@@ -49,6 +49,9 @@ class PostgresTransaction(Transaction):
     def ask(self, sql: Text, /, *values: Any, **named: Any) -> PendingResult:
         cursor = self._connection.hand_in(self.text_of(sql), named or values)
         return PendingResult(lambda: self._connection.answer(cursor))
+
+    def change(self, sql: Text, /, *values: Any, **named: Any) -> Pending[list[Row]]:
+        return Pending(self.ask(sql, *values, **named).all)
 
 
 class _TakenBack(Exception):

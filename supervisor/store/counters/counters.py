@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.database import Pending, Transaction
 from supervisor.store.sql.rows import encoded
 
 # Seconds: from a start within a millisecond to the ten minutes that a task may take.
@@ -90,17 +90,37 @@ def count(tx: Transaction, name: str, amount: float = 1, **labels: str) -> None:
 
 def observe(tx: Transaction, name: str, seconds: float, **labels: str) -> None:
     """Add one observation to a histogram."""
-    observe_all(tx, name, (seconds,), **labels)
+    observe_each(tx, [Observation(name, seconds, labels)])
 
 
-def observe_all(tx: Transaction, name: str, seconds: Sequence[float], **labels: str) -> None:
-    """Add observations that belong together, those of a bucket in one step."""
-    observe_each(tx, [Observation(name, each, labels) for each in seconds])
+def observe_claims(tx: Transaction, observed: Iterable[tuple[Observation, str, int]]) -> None:
+    """Add observations of claims, (observation, task id, lease), each only if this lease of the task was claimed.
+
+    So they can be sent together with the claims, before it is known which of the rows others had locked.
+    """
+    rows = [
+        (each.name, _text(each.labels), bucket, amount, task_id, lease)
+        for each, task_id, lease in observed
+        for bucket, amount in ((_bound(each.seconds), 1), ("sum", max(0.0, each.seconds)))
+    ]
+    if rows:
+        many = tx.dialect.has_many_writers
+        tx.send(
+            f"""INSERT INTO {"metric_delta" if many else "metric"} (name, labels, bucket, value)
+                SELECT value ->> 0, value ->> 1, value ->> 2, sum(CAST(value ->> 3 AS DOUBLE PRECISION))
+                FROM {tx.rows(":rows")} AS added
+                    JOIN task_queue ON task_queue.id = value ->> 4 AND lease = CAST(value ->> 5 AS INTEGER)
+                WHERE 1 = 1 GROUP BY value ->> 0, value ->> 1, value ->> 2 {"" if many else _MORE}""",
+            rows=encoded(rows),
+        )
 
 
-def fold(tx: Transaction, most: int) -> int:
+def fold(tx: Transaction, most: int) -> Pending[int]:
     """Sum up the appended rows and delete them; how many there were.  None where counters are changed in place."""
-    return int(tx.value(_FOLD, most=most)) if tx.dialect.has_many_writers else 0
+    if not tx.dialect.has_many_writers:
+        return Pending(int)
+    asked = tx.ask(_FOLD, most=most)
+    return Pending(lambda: int(asked.value()))
 
 
 def read_all(tx: Transaction) -> dict[tuple[str, str], dict[str, float]]:

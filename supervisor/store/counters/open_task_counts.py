@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.database import Pending, Transaction
 
 _FOLD = """WITH taken AS (DELETE FROM task_count_delta WHERE ctid = ANY (ARRAY
         (SELECT ctid FROM task_count_delta LIMIT :most FOR UPDATE SKIP LOCKED)) RETURNING type, status, n),
@@ -29,9 +29,12 @@ def pending(tx: Transaction) -> int:
     )
 
 
-def fold(tx: Transaction, most: int) -> int:
+def fold(tx: Transaction, most: int) -> Pending[int]:
     """Sum up the appended rows and delete them; how many there were.  None where numbers are changed in place."""
-    return int(tx.value(_FOLD, most=most)) if tx.dialect.has_many_writers else 0
+    if not tx.dialect.has_many_writers:
+        return Pending(int)
+    asked = tx.ask(_FOLD, most=most)
+    return Pending(lambda: int(asked.value()))
 
 
 def forget_empty(tx: Transaction) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from supervisor.database.interface.database import Transaction
 from supervisor.schema.tables import AGAIN, FRESH, UNADMITTED, UNRIPE
-from supervisor.store.queue.ready_tasks import waits_since
+from supervisor.store.sql.conditions import waits_since
 
 _LAST_TIME = "9999-12-31T23:59:59.999Z"
 

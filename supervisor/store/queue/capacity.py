@@ -3,7 +3,7 @@ may run, and the types and steps with ready tasks.  All queries are sent in one 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from config.settings import Settings
 from supervisor.core.placement import Needs, Placement, Room, room_of
@@ -26,18 +26,21 @@ class Capacity:
         self._held = _ask_held(tx, list(self._needs)) if _has_needs(settings) else None
         self._rooms = providers.rooms(tx, settings)
         self._paused = pauses.names(tx, pauses.TYPE)
-        self._ready = ready_tasks.lines_with_ready_tasks(tx)
+        self._lines = ready_tasks.ask_lines(tx, counts_running=bool(settings.limits.running_tasks_per_user))
 
-    def placement(self, shunned: Collection[str] = ()) -> Placement:
-        """The free room of the live workers, without shunned workers: slots, and offers that no running task holds."""
+    def placement(self, lanes: Iterable[str], shunned: Collection[str] = ()) -> Placement:
+        """The free room of the live workers, without shunned workers: slots, and offers that no running task holds.
+
+        lanes: of the steps that are to be placed.
+        """
         rows = [row for row in self._free.all() if row["free"] > 0 and row["id"] not in shunned]
         rooms = [room_of(row, row["free"], row["slots"] - row["free"]) for row in rows]
         whole = {room.worker_id: room.offers for room in rooms}
-        lanes = {lane: read_lane(lane).needs for _, lane in self._ready.get() if lane}
-        if self._held is None and any(lanes.values()):  # of steps that no setting names any more
+        needs = {lane: read_lane(lane).needs for lane in lanes if lane}
+        if self._held is None and any(needs.values()):  # of steps that no setting names any more
             self._held = _ask_held(self._tx, [])
         held = self._held.all() if self._held is not None else []
-        return Placement(_less_held(rooms, held, self._needs), {**self._needs, **lanes}, whole)
+        return Placement(_less_held(rooms, held, self._needs), {**self._needs, **needs}, whole)
 
     def room_of_line(self, type_: str, lane: str) -> int:
         """How many more tasks may run of a type, or at a step of it.
@@ -46,9 +49,9 @@ class Capacity:
         """
         return 0 if type_ in self._paused.get() else self._rooms.get()(type_, lane)
 
-    def lines_with_ready_tasks(self) -> list[tuple[str, str]]:
-        """(type, lane) of the ready tasks of types that the settings name."""
-        return [(type_, lane) for type_, lane in self._ready.get() if type_ in self._types]
+    def lines(self) -> list[ready_tasks.Line]:
+        """The lines of ready tasks of types that the settings name."""
+        return [line for line in self._lines.get() if line.type in self._types]
 
 
 def less_held(tx: Transaction, rooms: Collection[Room], settings: Settings) -> list[Room]:

@@ -7,37 +7,60 @@ stays in a list is taken back (`remote_wait.take_back`).
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+import functools
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from config.settings import Settings
 from supervisor.core.fair_order import Waiting, pick
 from supervisor.core.rescue import suspects_at_once
 from supervisor.database.interface.database import Pending, Row, Transaction
-from supervisor.schema.tables import BETWEEN_STEPS, HELD, OPEN, UNRIPE
+from supervisor.schema.tables import BETWEEN_STEPS, HELD, OPEN, RUNNING, UNRIPE
 from supervisor.steps.lanes import attempt_seconds
+from supervisor.store.counters import counters
+from supervisor.store.counters.counters import Observation
 from supervisor.store.queue import ready_tasks
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 from supervisor.store.tasks import admission, claims
+from supervisor.store.tasks.admission import Admitted
 from supervisor.store.tasks.claims import Wanted
 
 _UNLIMITED = 1 << 30
 AGAIN_SECONDS = 0.05  # after a pick in which another transaction held a row
 
 
-@dataclasses.dataclass(frozen=True)
 class Picked:
-    """The result of a pick.  claims: rows of `claims.claim_for`, in fair order, each with its `worker_id`.
+    """The result of a pick.  The claims are sent to a server together with the commit, so they are best read after it.
 
-    late_seconds: for each, how long it had been due.  left: the number of picked tasks that could not be claimed now,
-    and of those that are ready for the next pick.
+    leases: of the tasks that were picked, {id: the lease of its claim}, in fair order.  planned: how many others were
+    made ready for the next pick.
     """
 
-    claims: list[Row] = dataclasses.field(default_factory=list)
-    late_seconds: list[float] = dataclasses.field(default_factory=list)
-    left: int = 0
+    def __init__(
+        self, leases: Mapping[str, int] | None = None, found: Pending[list[Row]] | None = None
+    ) -> None:
+        self.leases, self.planned = leases or {}, 0
+        self._found = found
+
+    @functools.cached_property
+    def claims(self) -> list[Row]:
+        """Rows of `claims.claim_for` in fair order.  Raises DatabaseError if the answer to the commit was lost."""
+        return self._in_order(self._found.get()) if self._found is not None else []
+
+    def read_again(self, tx: Transaction) -> None:
+        """Read the claims from their rows after a commit without an answer."""
+        self.claims = self._in_order(claims.claimed_again(tx, self.leases))
+
+    @property
+    def left(self) -> int:
+        """The number of picked tasks that could not be claimed now, and of those that are ready for the next pick."""
+        return len(self.leases) - len(self.claims) + self.planned
+
+    def _in_order(self, rows: Iterable[Row]) -> list[Row]:
+        found = {row["id"]: row for row in rows}
+        return [found[task_id] for task_id in self.leases if task_id in found]
 
 
 def ripen(tx: Transaction, aside: Aside | None = None) -> int:
@@ -70,26 +93,43 @@ def pick_and_claim(
     aside: Aside | None = None,
     *,
     shunned: Collection[str] = (),
+    admitted: Admitted | None = None,
+    late_within_seconds: float = math.inf,
 ) -> Picked:
     """Claim as many due tasks as workers have room for, in fair order.
 
-    capacity: if it was queried already.  shunned: ids of workers that get no claims.
+    capacity: if it was queried already.  shunned: ids of workers that get no claims.  admitted: tasks that the capacity
+    does not show.  late_within_seconds: since the last pick.  A task that was due then and left out had no slot, or was
+    above a limit; it did not wait for the dispatcher, so its lag is not observed.
     """
-    capacity = capacity or Capacity(tx, settings)
-    placement = capacity.placement(shunned)
+    capacity, admitted = capacity or Capacity(tx, settings), admitted or Admitted()
+    new: dict[tuple[str, str], list[Waiting]] = {}
+    for waiting in admitted.due:
+        new.setdefault((waiting.type, waiting.lane), []).append(waiting)
+    lines = {(line.type, line.lane): line for line in capacity.lines()}
+    placement = capacity.placement([lane for _, lane in (*lines, *new)], shunned)
     if placement.is_full:
         return Picked()
     aside = aside or Aside()
-    ready = capacity.lines_with_ready_tasks()
-    late = {type_ for type_, lane in ready if not lane and settings.tasks[type_].steps}
-    planned = sum(admission.plan_late(tx, settings, type_, aside) for type_ in sorted(late))
-    ready = [(type_, lane) for type_, lane in ready if lane or type_ not in late]
-    room = {lane or type_: capacity.room_of_line(type_, lane) for type_, lane in ready}
-    lines = [(type_, lane) for type_, lane in ready if room[lane or type_] > 0]
+    late = sorted({type_ for type_, lane in lines if not lane and settings.tasks[type_].steps})
+    planned = sum(admission.plan_late(tx, settings, type_, aside) for type_ in late)
+    lines = {(type_, lane): line for (type_, lane), line in lines.items() if lane or type_ not in late}
+    room = {lane or type_: capacity.room_of_line(type_, lane) for type_, lane in (*lines, *new)}
+    passing = {*aside.passing, *(waiting.place.task_id for waiting in admitted.due)}
     users = _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
+    for running in (admitted.running, *(line.running for line in lines.values())):
+        users.told(running)
+    users.learn(waiting.user for waiting in admitted.due)
     chosen = list(
         pick(
-            [ready_tasks.heads(tx, type_, lane, users.learn, aside.passing) for type_, lane in lines],
+            [
+                *(
+                    ready_tasks.heads(tx, line, users.learn, passing)
+                    for (type_, lane), line in lines.items()
+                    if room[lane or type_] > 0
+                ),
+                *(sorted(several) for several in new.values()),
+            ],
             placement,
             room_of_user=users.room,
             room_of_type=lambda type_: _room_of_type(tx, settings, type_),
@@ -97,8 +137,9 @@ def pick_and_claim(
             suspects=_SuspectLane(tx),
         )
     )
-    picked = _claim(tx, settings, chosen, aside)
-    return dataclasses.replace(picked, left=picked.left + planned) if planned else picked
+    picked = _claim(tx, settings, chosen, aside, late_within_seconds)
+    picked.planned = planned
+    return picked
 
 
 def seconds_to_next_due(tx: Transaction, *, polls: bool = True) -> Pending[float | None]:
@@ -167,6 +208,10 @@ class _RoomOfUsers:
         self._tx, self._limit = tx, limit
         self._running: dict[str, int] = {}
 
+    def told(self, running: Mapping[str, int]) -> None:
+        """How many tasks of these users run, if that was counted."""
+        self._running |= running
+
     def learn(self, users: Iterable[str]) -> None:
         """Count these users' running tasks."""
         new = sorted(set(users) - set(self._running))
@@ -174,7 +219,7 @@ class _RoomOfUsers:
             return
         rows = self._tx.all(
             f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue
-                WHERE user_openid = who.value AND {OPEN} AND (status <> 'pending' OR step > first_step)) AS running
+                WHERE user_openid = who.value AND {RUNNING}) AS running
             FROM {self._tx.texts(":new")} AS who""",
             new=encoded(new),
         )
@@ -202,7 +247,11 @@ def running_of_type(tx: Transaction, type_: str) -> int:
 
 
 def _claim(
-    tx: Transaction, settings: Settings, chosen: Sequence[tuple[Waiting, str]], aside: Aside
+    tx: Transaction,
+    settings: Settings,
+    chosen: Sequence[tuple[Waiting, str]],
+    aside: Aside,
+    late_within_seconds: float,
 ) -> Picked:
     """Claim tasks for the chosen workers, and move each priority's clock to the turn that was taken.
 
@@ -218,27 +267,39 @@ def _claim(
     if not wanted:
         return Picked()
 
-    def claim(ids: Sequence[str]) -> list[Row]:
+    def claim(ids: Sequence[str]) -> Pending[list[Row]]:
         return claims.claim_for(tx, [wanted[task_id] for task_id in ids])
 
-    found = {row["id"]: row for row in done_apart(tx, "task_queue", list(wanted), claim, aside)}
-    claimed = [waiting for waiting, _ in chosen if waiting.place.task_id in found]
-    _move_clocks(tx, claimed)
-    return Picked(
-        [found[waiting.place.task_id] for waiting in claimed],
-        [waiting.waited_seconds for waiting in claimed],
-        len(wanted) - len(claimed),
+    if aside.is_careful:
+        done = done_apart(tx, "task_queue", list(wanted), lambda ids: claim(ids).get(), aside)
+        found = Pending(lambda: done)
+    else:
+        found = claim(list(wanted))
+    picked = [waiting for waiting, _ in chosen]
+    _move_clocks(tx, picked)
+    counters.observe_claims(tx, _observed(picked, late_within_seconds))
+    return Picked({waiting.place.task_id: waiting.lease + 1 for waiting in picked}, found)
+
+
+def _observed(
+    picked: Iterable[Waiting], late_within_seconds: float
+) -> Iterator[tuple[Observation, str, int]]:
+    for waiting in picked:
+        task_id, seconds = waiting.place.task_id, waiting.waited_seconds
+        if waiting.is_new:
+            observed = Observation("darkroom_task_wait_seconds", seconds, {"type": waiting.type})
+            yield observed, task_id, waiting.lease + 1
+        if seconds <= late_within_seconds:
+            yield Observation("darkroom_dispatch_lag_seconds", seconds, {}), task_id, waiting.lease + 1
+
+
+def _move_clocks(tx: Transaction, picked: Iterable[Waiting]) -> None:
+    """Move the clocks to the turns of those that were claimed."""
+    tx.send(
+        f"""INSERT INTO fair_clock (priority, turn)
+            SELECT priority, max(turn) FROM {tx.rows(":picked")} AS picked
+                JOIN task_queue ON task_queue.id = value ->> 0 AND lease = CAST(value ->> 1 AS INTEGER)
+            WHERE 1 = 1 GROUP BY priority
+            ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
+        picked=encoded([(waiting.place.task_id, waiting.lease + 1) for waiting in picked]),
     )
-
-
-def _move_clocks(tx: Transaction, claimed: Iterable[Waiting]) -> None:
-    turns: dict[int, int] = {}
-    for waiting in claimed:
-        priority = -waiting.place.negated_priority
-        turns[priority] = max(turns.get(priority, 0), waiting.place.turn)
-    for priority, turn in turns.items():
-        tx.send(
-            """INSERT INTO fair_clock (priority, turn) VALUES (:priority, :turn)
-                ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE excluded.turn > fair_clock.turn""",
-            priority=priority, turn=turn,
-        )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 from supervisor.core.queue_position import place_key
 from supervisor.database.interface.database import Transaction
 from supervisor.schema.tables import READY
-from supervisor.store.queue.ready_tasks import lines_with_ready_tasks, waits_since
+from supervisor.store.queue.ready_tasks import lines_with_ready_tasks
+from supervisor.store.sql.conditions import waits_since
 
 
 def first_in_line(tx: Transaction, types: list[str], most: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from supervisor.database.interface.database import Pending, Row, Transaction
+from supervisor.database.interface.database import Pending, PendingResult, Row, Transaction
 from supervisor.schema.statements import NOW, Built, ago, count, exists, new_row, param, sql
 from supervisor.schema.tables import HELD, TaskQueue, Worker
 from supervisor.store.sql.rows import encoded
@@ -109,7 +109,12 @@ def remove_dead(tx: Transaction) -> None:
 
 def present(tx: Transaction) -> list[Row]:
     """Workers in the states live and draining, oldest first."""
-    return tx.all(_PRESENT_ONES)
+    return ask_present(tx).all()
+
+
+def ask_present(tx: Transaction) -> PendingResult:
+    """The same, asked together with the next statement."""
+    return tx.ask(_PRESENT_ONES)
 
 
 def live(tx: Transaction) -> list[Row]:

@@ -32,3 +32,10 @@ def seconds_of_steps() -> str:
     """SQL for the run times of the finished steps of a row of `task_queue` together; 0 for a type without steps."""
     return """CASE WHEN steps IS NULL THEN 0.0 ELSE (SELECT coalesce(sum(run_seconds), 0.0) FROM task_step
         WHERE task_step.task_id = task_queue.id AND task_step.charge = task_queue.charge) END"""
+
+
+def waits_since(tx: Transaction) -> str:
+    """SQL for the time when a pending task began to wait: when it was submitted, put back or resubmitted, or its
+    run_after."""
+    put_there = "CASE WHEN attempt = 0 AND charge = 1 THEN created_at ELSE updated_at END"
+    return tx.greatest(put_there, f"coalesce(run_after, {put_there})")

@@ -11,8 +11,10 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.core.errors import BadParams, Fault, InsufficientCredits, UserBlocked
+from supervisor.core.fair_order import Place, Waiting
 from supervisor.core.ids import new_ulid
 from supervisor.core.price import NOTHING, Cost
+from supervisor.core.rescue import is_last_life
 from supervisor.core.task_params import CheckedParams, check_params
 from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.media.file_kinds import kind_of_media_type
@@ -22,6 +24,7 @@ from supervisor.steps.step_orders import hash_of_step
 from supervisor.store.counters import counters, step_times
 from supervisor.store.ledger import credits
 from supervisor.store.limits import notices
+from supervisor.store.sql.conditions import waits_since
 from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import bulk, steps
@@ -33,6 +36,22 @@ STEPS_CAME_LATE = (
 )
 _MOST_PLANNED_LATE = 500  # in one round of the dispatcher
 _COLUMNS = "id, user_openid, type, params, priority, charge"
+_OF_NEW = "user_openid = ANY (ARRAY(SELECT user_openid FROM new))"
+
+
+@dataclasses.dataclass
+class Admitted:
+    """What became of the rows that waited for their admission.  rows: how many there were.
+
+    On a server, queries that were sent together with this one's do not see what was admitted.  due: what they lack: the
+    tasks that may run now.  running: how many tasks each of their users has running, if that was counted.  is_more:
+    they lack more than that, and must be asked again.
+    """
+
+    rows: int = 0
+    due: list[Waiting] = dataclasses.field(default_factory=list)
+    running: dict[str, int] = dataclasses.field(default_factory=dict)
+    is_more: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +207,8 @@ def admit_one(tx: Transaction, settings: Settings, task_id: str) -> None:
     """Admit one pending task.  Raises BadParams, InsufficientCredits: the caller's step is then undone."""
     row = tx.one(f"SELECT {_COLUMNS} FROM task_queue WHERE id = :task_id", task_id=task_id)
     assert row is not None
-    for _, fault in _admit_together(tx, settings, [row]):
+    _, faulty = _admit_together(tx, settings, [row])
+    for _, fault in faulty:
         raise fault
 
 
@@ -197,8 +217,8 @@ def admit_waiting(
     settings: Settings,
     most: int,
     aside: Aside | None = None,
-) -> Pending[int]:
-    """Admit or reject rows that SQL has inserted, at most so many, users in sorted order; how many there were.
+) -> Pending[Admitted]:
+    """Admit or reject rows that SQL has inserted, at most so many, users in sorted order.
 
     A wrong row fails only itself and never the round, because all other admissions wait for the round.  aside: rows to
     leave alone; rows that can't even be failed are added to it and stay unchanged.  If it is not careful, the caller
@@ -207,12 +227,41 @@ def admit_waiting(
     """
     aside = aside or Aside(is_careful=True)
     others, left_alone = aside.others(tx, "id")
+    which = f"FROM task_queue WHERE {UNADMITTED} AND {others} ORDER BY user_openid, id LIMIT :most"
+    columns = f"""{_COLUMNS}, created_at, attempt, lease, deaths,
+        {tx.seconds_between(waits_since(tx), tx.moment)} AS waited,
+        CASE WHEN run_after IS NULL OR run_after <= {tx.now} THEN 1 ELSE 0 END AS is_due"""
+    if not tx.dialect.has_many_writers:
+        asked = tx.ask(f"SELECT {columns} {which}", **left_alone, most=most)
+        return Pending(lambda: Admitted(_admit_rows(tx, settings, asked.all(), aside)))
+    # As `bulk` locks them: all accounts or none.
     asked = tx.ask(
-        f"""SELECT {_COLUMNS} FROM task_queue WHERE {UNADMITTED} AND {others}
-            ORDER BY user_openid, id LIMIT :most{tx.for_update_of_free("task_queue")}""",
+        f"""WITH new AS MATERIALIZED (SELECT {columns} {which}{tx.for_update_of_free("task_queue")}),
+            payers AS MATERIALIZED (SELECT 1 FROM account WHERE {_OF_NEW} AND
+                (SELECT count(*) FROM account WHERE {_OF_NEW}) = (SELECT count(DISTINCT user_openid) FROM new)
+                ORDER BY user_openid{tx.for_update})
+        SELECT new.*, (SELECT count(*) FROM payers) AS payers FROM new""",
         **left_alone, most=most,
     )  # fmt: skip
-    return Pending(lambda: _admit_rows(tx, settings, asked.all(), aside))
+    known = bulk.ask_known(
+        tx, f"SELECT id, user_openid, priority, params {which}",
+        counts_running=bool(settings.limits.running_tasks_per_user), **left_alone, most=most,
+    )  # fmt: skip
+
+    def admit() -> Admitted:
+        rows = asked.all()
+        if not rows or aside.is_careful:
+            return Admitted(_admit_rows(tx, settings, rows, aside), is_more=bool(rows))
+        is_locked = rows[0]["payers"] == len({row["user_openid"] for row in rows})
+        told = known.get() if is_locked else {}
+        is_told = all(row["id"] in told for row in rows)
+        admitted = _admit_or_reject(tx, settings, rows, told[rows[0]["id"]] if is_told else None)
+        is_all_due = all(row["is_due"] for row, _ in admitted)
+        due = [_waiting(row, each) for row, each in admitted] if is_all_due else []
+        running = told[rows[0]["id"]].running if is_told else {}
+        return Admitted(len(rows), due, running, is_more=not is_all_due)
+
+    return Pending(admit)
 
 
 def _admit_rows(tx: Transaction, settings: Settings, rows: list[Row], aside: Aside) -> int:
@@ -236,20 +285,27 @@ def _admit_rows(tx: Transaction, settings: Settings, rows: list[Row], aside: Asi
     return len(rows)
 
 
-def _admit_or_reject(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> None:
-    for row, fault in _admit_together(tx, settings, rows):
+def _admit_or_reject(
+    tx: Transaction, settings: Settings, rows: Sequence[Row], known: bulk.Known | None = None
+) -> list[tuple[Row, bulk.Admission]]:
+    """The admitted rows.  known: if it was read already."""
+    admitted, faulty = _admit_together(tx, settings, rows, known)
+    for row, fault in faulty:
         reject(tx, row, error_code(fault), str(fault))
+    return admitted
 
 
-def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) -> list[tuple[Row, Fault]]:
-    """Admit the valid rows; returns the others with their faults."""
+def _admit_together(
+    tx: Transaction, settings: Settings, rows: Sequence[Row], known: bulk.Known | None = None
+) -> tuple[list[tuple[Row, bulk.Admission]], list[tuple[Row, Fault]]]:
+    """Admit the valid rows; these, and the others with their faults."""
     checked = [_checked(settings, row) for row in rows]
-    known = bulk.known(
+    known = known or bulk.known(
         tx,
         lines=[(row["user_openid"], row["priority"]) for row in rows],
         images=[image for each in checked if each.order is not None for image in each.order.image_ids],
     )
-    admissions: list[bulk.Admission] = []
+    admitted: list[tuple[Row, bulk.Admission]] = []
     faulty: list[tuple[Row, Fault]] = []
     for each in checked:
         row, user = each.row, each.row["user_openid"]
@@ -264,21 +320,38 @@ def _admit_together(tx: Transaction, settings: Settings, rows: Sequence[Row]) ->
             faulty.append((row, fault))
             continue
         turn = known.take_turn(user, row["priority"])
-        admissions.append(
-            admission_of(
-                settings,
-                row["id"],
-                row["type"],
-                each.order,
-                user=user,
-                turn=turn,
-                charge=row["charge"],
-                planned=planned,
-            )
+        admission = admission_of(
+            settings,
+            row["id"],
+            row["type"],
+            each.order,
+            user=user,
+            turn=turn,
+            charge=row["charge"],
+            planned=planned,
         )
-    if admissions:
-        bulk.admit(tx, admissions)
-    return faulty
+        admitted.append((row, admission))
+    if admitted:
+        bulk.admit(tx, [admission for _, admission in admitted])
+    return admitted, faulty
+
+
+def _waiting(row: Row, admission: bulk.Admission) -> Waiting:
+    """An admitted row as the pick reads it."""
+    place = Place(-row["priority"], admission.turn, row["created_at"], row["id"])
+    lives = 2 * admission.max_attempts - row["deaths"]
+    return Waiting(
+        place,
+        row["user_openid"],
+        row["type"],
+        max(0.0, float(row["waited"])),
+        admission.plan.first_step if admission.plan else 0,
+        admission.plan.lane if admission.plan else "",
+        alone=is_last_life(lives),
+        suspect_lives=lives if row["deaths"] >= admission.max_attempts else None,
+        lease=row["lease"],
+        is_new=not row["attempt"],
+    )
 
 
 def _checked(settings: Settings, row: Row) -> _Checked:

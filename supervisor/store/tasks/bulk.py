@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 from supervisor.core.errors import InsufficientCredits, UserBlocked
 from supervisor.core.fair_order import turn_of_new_task
 from supervisor.core.price import Cost
-from supervisor.database.interface.database import PendingResult, Row, Transaction
-from supervisor.schema.tables import OPEN
+from supervisor.database.interface.database import Pending, PendingResult, Row, Transaction
+from supervisor.schema.tables import OPEN, RUNNING
 from supervisor.store.ledger import credits
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import steps
 from supervisor.store.tasks.images import note_use
+
+_MOST_PARAMS = 8192  # bytes; larger params are read by themselves
 
 
 class NewRow(NamedTuple):
@@ -70,7 +72,8 @@ class Known:
     """The values that were read, updated while tasks are accepted one after another.
 
     balances: None for an unknown user.  open_tasks: counted up to a limit.  highest: the highest turn of the user's
-    open tasks at that priority.  uploads: {(user, id): its media type}, None for a picture.
+    open tasks at that priority.  uploads: {(user, id): its media type}, None for a picture.  running: of `RUNNING`, if
+    they were counted.
     """
 
     balances: dict[str, int | None]
@@ -79,6 +82,7 @@ class Known:
     highest: dict[tuple[str, int], int | None]
     uploads: dict[tuple[str, str], str | None]
     blocked: frozenset[str]
+    running: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def refuse_blocked(self, user: str) -> None:
         """Raises UserBlocked."""
@@ -117,36 +121,91 @@ def known(
     may stop."""
     lines = sorted(set(lines))
     users = sorted({user for user, _ in lines})
-    group, array = tx.dialect.json_group, tx.dialect.json_array
+    open_tasks = f"""(SELECT count(*) FROM
+        (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {OPEN} LIMIT :count_open_to) AS opened)"""
     asked = _Question(
         tx,
-        f"""SELECT {array}(
-            (SELECT {group}({array}(who.value,
-                (SELECT balance FROM account WHERE user_openid = who.value),
-                (SELECT count(*) FROM
-                    (SELECT 1 FROM task_queue WHERE user_openid = who.value AND {OPEN}
-                    LIMIT :count_open_to) AS opened),
-                (SELECT 1 FROM account WHERE user_openid = who.value AND blocked_at IS NOT NULL)))
-             FROM {tx.texts(":users")} AS who),
-            (SELECT {group}({array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
-                (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
-                (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0
-                    AND priority = CAST(line.value ->> 1 AS INTEGER)
-                    AND {OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
-             FROM {tx.rows(":lines")} AS line),
-            (SELECT {group}({array}(user_openid, id, media_type)) FROM image
-                WHERE expired_at IS NULL AND {tx.is_one_of("id", ":images")}))""",
+        f"SELECT {_known(tx, ':users', ':lines', ':images', open_tasks)}",
         count_open_to=count_open_to, users=users, lines=lines, images=sorted(set(images)),
     )  # fmt: skip
     of_users, of_lines, of_uploads = _under_locks(tx, users, asked)
     return Known(
         {user: balance for user, balance, _, _ in of_users},
-        {user: count for user, _, count, _ in of_users},
+        {user: count for user, _, _, count in of_users},
+        *_of_lines_and_uploads(of_lines, of_uploads),
+        _blocked(of_users),
+    )
+
+
+def ask_known(tx: Transaction, rows: str, *, counts_running: bool, **named: Any) -> Pending[dict[str, Known]]:
+    """The same for rows of tasks that a query finds: {id: what is known for all of them}.
+
+    It is sent together with the query that locks the rows and their accounts, so it names no user; rows that have come
+    since are among them, and rows with large params are not.  rows: SQL of id, user_openid, priority and params, with
+    the parameters `named`.  counts_running: of each user.
+    """
+    users = "(SELECT jsonb_agg(DISTINCT user_openid) FROM found)"
+    lines = "(SELECT jsonb_agg(DISTINCT jsonb_build_array(user_openid, priority)) FROM found)"
+    images = """(SELECT jsonb_agg(DISTINCT said) FROM found, jsonb_path_query(params, 'strict $.**') AS said
+        WHERE jsonb_typeof(said) = 'string')"""
+    running = f"(SELECT count(*) FROM task_queue WHERE user_openid = who.value AND {RUNNING})"
+    asked = tx.ask(
+        f"""WITH found AS MATERIALIZED (SELECT * FROM ({rows}) AS rows WHERE pg_column_size(params) <= {_MOST_PARAMS})
+        SELECT jsonb_build_array((SELECT jsonb_agg(id) FROM found),
+            {_known(tx, users, lines, images, running if counts_running else "0")})""",
+        **named,
+    )
+
+    def answer() -> dict[str, Known]:
+        ids, (of_users, of_lines, of_uploads) = decoded(asked.value())
+        known = Known(
+            {user: balance for user, balance, _, _ in of_users or ()},
+            {},
+            *_of_lines_and_uploads(of_lines or (), of_uploads),
+            _blocked(of_users or ()),
+            {user: count for user, _, _, count in of_users or ()} if counts_running else {},
+        )
+        return dict.fromkeys(ids or (), known)
+
+    return Pending(answer)
+
+
+def _known(tx: Transaction, users: str, lines: str, images: str, count: str) -> str:
+    """SQL of an array: [user, balance, 1 if blocked, count] of each user, [user, priority, clock, highest turn] of each
+    line, and [user, id, media type] of each upload that is kept.
+
+    users, lines, images: SQL of JSON arrays.  count: SQL of a number for the user `who.value`.
+    """
+    group, array = tx.dialect.json_group, tx.dialect.json_array
+    return f"""{array}(
+        (SELECT {group}({array}(who.value,
+            (SELECT balance FROM account WHERE user_openid = who.value),
+            (SELECT 1 FROM account WHERE user_openid = who.value AND blocked_at IS NOT NULL),
+            {count}))
+         FROM {tx.texts(users)} AS who),
+        (SELECT {group}({array}(line.value ->> 0, CAST(line.value ->> 1 AS INTEGER),
+            (SELECT turn FROM fair_clock WHERE priority = CAST(line.value ->> 1 AS INTEGER)),
+            (SELECT turn FROM task_queue WHERE user_openid = line.value ->> 0
+                AND priority = CAST(line.value ->> 1 AS INTEGER)
+                AND {OPEN} AND admitted_charge = charge ORDER BY turn DESC LIMIT 1)))
+         FROM {tx.rows(lines)} AS line),
+        (SELECT {group}({array}(user_openid, id, media_type)) FROM image
+            WHERE expired_at IS NULL AND {tx.is_one_of("id", images)}))"""
+
+
+def _of_lines_and_uploads(
+    of_lines: Iterable[Any], of_uploads: Iterable[Any] | None
+) -> tuple[dict[int, int], dict[tuple[str, int], int | None], dict[tuple[str, str], str | None]]:
+    of_lines = list(of_lines)
+    return (
         {priority: clock or 0 for _, priority, clock, _ in of_lines},
         {(user, priority): highest for user, priority, _, highest in of_lines},
         {(user, upload): media_type for user, upload, media_type in of_uploads or ()},
-        frozenset(user for user, _, _, is_blocked in of_users if is_blocked),
     )
+
+
+def _blocked(of_users: Iterable[Any]) -> frozenset[str]:
+    return frozenset(user for user, _, is_blocked, _ in of_users if is_blocked)
 
 
 def insert(tx: Transaction, new: Sequence[NewRow]) -> None:

@@ -6,13 +6,13 @@ cancelled or claimed again since, and the late worker must not store its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import Budget
-from supervisor.database.interface.database import Row, Transaction
+from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.tables import HELD, READY
 from supervisor.store.counters import counters
 from supervisor.store.remote import remote_cancels
@@ -85,7 +85,7 @@ class Made(NamedTuple):
     replaced: int = 0
 
 
-def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
+def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> Pending[list[Row]]:
     """Claim ready tasks for workers, each under a new lease; rows for `claim_of`, in no order.
 
     Tasks that no longer wait are left out, and so are those of a worker that takes nothing new.  A stopping worker
@@ -94,11 +94,11 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
     several tasks.
     """
     if not wanted:
-        return []
+        return Pending(list)
     alive = tx.for_free_key_share("worker")
     # `IS TRUE`: PostgreSQL then asks a hash whether a row is among the free ones.  A join, planned for one row, would
     # compare each wanted row with each free one.
-    rows = tx.all(
+    return tx.change(
         f"""WITH alive AS MATERIALIZED (SELECT id FROM worker WHERE state = 'live' AND takes_claims = 1
                 AND {tx.is_one_of("id", ":workers")}{alive}),
             free AS MATERIALIZED (SELECT id, user_openid FROM task_queue WHERE {READY}
@@ -122,12 +122,16 @@ def claim_for(tx: Transaction, wanted: Sequence[Wanted]) -> list[Row]:
         tasks=encoded([each.task_id for each in wanted]),
         wanted=encoded(wanted),
     )
-    added = counters.Tally()
-    for row in rows:
-        if row["attempt"] == 1:
-            added.observe("darkroom_task_wait_seconds", row["waited"], type=row["type"])
-    added.store(tx)
-    return rows
+
+
+def claimed_again(tx: Transaction, leases: Mapping[str, int]) -> list[Row]:
+    """The claims with these leases that are still held, as `claim_for` found them.  leases: {task id: lease}."""
+    return tx.all(
+        f"""SELECT {told(tx)} FROM task_queue JOIN {tx.rows(":leases")} AS claimed
+                ON task_queue.id = claimed.value ->> 0 AND lease = CAST(claimed.value ->> 1 AS INTEGER)
+            WHERE worker_id IS NOT NULL AND status || '' = 'processing'""",
+        leases=encoded(list(leases.items())),
+    )
 
 
 def told(tx: Transaction) -> str:

@@ -257,7 +257,7 @@ class TestRefunds:
 
     def test_are_none_without_a_debit(self, shop: Shop) -> None:
         shop.sql("INSERT INTO task_queue (user_openid, type, params) VALUES ('o', 'nonsense', '{}')")
-        shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get())
+        shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get().rows)
         told = shop.scrape()
         assert told("darkroom_refunds_total") == 0
         assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 1
@@ -327,7 +327,7 @@ def test_unknown_types_leave_no_rows_of_their_own(shop: Shop) -> None:
         )
     first = shop.do(lambda tx: tx.value("SELECT id FROM task_queue WHERE type = 'madeup0'"))
     shop.do(lambda tx: user_actions.cancel(tx, first))
-    shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get())
+    shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get().rows)
     assert not [labels for _, labels in shop.do(counters.read_all) if "madeup" in labels]
     told = shop.scrape()
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 4

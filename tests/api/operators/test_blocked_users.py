@@ -85,7 +85,7 @@ async def test_every_door_is_closed_and_the_feed_stays_readable(
             assert status == 403, (path, status, told)
             assert "blocked" in told, path
         web.insert_task("o-7")
-        await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 10).get())
+        await web.database.write_async(lambda tx: admission.admit_waiting(tx, web.settings, 10).get().rows)
         change = await feed.next()
         assert change is not None and change.event == "change"
         doc = change.data["docChanges"][0]["doc"]

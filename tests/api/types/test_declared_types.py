@@ -61,7 +61,7 @@ async def test_a_row_written_by_sql_is_checked_once_at_its_admission(web: Any) -
     insert = "INSERT INTO task_queue (id, user_openid, type, params) VALUES (?, 'o-1', 'poster', ?)"
     web.sql(insert, "good", json.dumps(GOOD))
     web.sql(insert, "bad", json.dumps(BAD))
-    web.database.write(lambda tx: admission.admit_waiting(tx, web.settings, 10).get()).result(timeout=60)
+    web.database.write(lambda tx: admission.admit_waiting(tx, web.settings, 10).get().rows).result(timeout=60)
     assert web.sql("SELECT status FROM task_queue WHERE id = 'good'") == [("pending",)]
     [(status, error)] = web.sql("SELECT status, CAST(error AS TEXT) FROM task_queue WHERE id = 'bad'")
     told = json.loads(error)

@@ -73,7 +73,7 @@ async def test_each_in_its_own_list_and_all_among_the_files_are_taken(
 async def test_a_row_fails_with_it_and_its_user_sees_why(web: Any, uploads: Uploads) -> None:
     insert = "INSERT INTO task_queue (id, user_openid, type, params) VALUES (?, 'o-1', 'mixed', ?)"
     web.sql(insert, "bad", json.dumps({"images": [uploads["videos"]]}))
-    web.database.write(lambda tx: admission.admit_waiting(tx, web.settings, 10).get()).result(timeout=60)
+    web.database.write(lambda tx: admission.admit_waiting(tx, web.settings, 10).get().rows).result(timeout=60)
     [(status, error)] = web.sql("SELECT status, CAST(error AS TEXT) FROM works WHERE task_id = 'bad'")
     told = json.loads(error)
     assert (status, told["code"]) == ("failed", "bad_params")

@@ -278,7 +278,7 @@ def test_a_task_is_neither_picked_nor_claimed_before_its_charge_is_admitted(
         row = store.task(task_id)
         assert row["charge"] == row["admitted_charge"] + 1
         wanted = claims.Wanted(row["id"], "worker-1", 9)
-        assert store.write(lambda tx, wanted=wanted: claims.claim_for(tx, [wanted])) == []
+        assert store.write(lambda tx, wanted=wanted: claims.claim_for(tx, [wanted]).get()) == []
         with pytest.raises(REFUSED, match="no such step"):
             producer.execute(
                 """UPDATE task_queue SET status = 'processing', lease = lease + 1, attempt = attempt + 1,
@@ -454,7 +454,7 @@ def test_a_refused_admission_leaves_no_debit_behind(
         ),
     }[database_kind]
     producer.execute(refuse)
-    store.write(lambda tx: admission.admit_waiting(tx, store.settings, 10).get())
+    store.write(lambda tx: admission.admit_waiting(tx, store.settings, 10).get().rows)
     producer.execute(allow)
     assert store.task(task_id)["status"] == "failed"
     assert store.entries(task_id) == [] and store.balance() == 100

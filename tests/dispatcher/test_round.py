@@ -1,0 +1,248 @@
+"""A dispatcher's round: what it claims, and what it costs a database server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from actors.broker.broker import DarkroomBroker
+from actors.dispatcher.dispatcher import Dispatcher
+from config.settings import Settings
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.database.interface.database import Database
+from supervisor.database.open_wakeups import dispatch_wakeups
+from supervisor.database.postgres.connection import Connection
+from supervisor.database.postgres.postgres_database import PostgresDatabase
+from supervisor.store.tasks import images
+from tests.conftest import DEADLINE_SECONDS, Clock, Store, wait_until
+from tests.support.databases import Plain
+from tests.support.quiet_broker import QuietBroker
+from tests.support.servers.postgres_proxy import PostgresProxy
+
+Rounds = Callable[..., list[str]]
+
+
+@pytest.fixture
+def broker() -> QuietBroker:
+    return QuietBroker()
+
+
+def _leading(settings: Settings, database: Database, broker: QuietBroker) -> Dispatcher:
+    """A dispatcher that leads, and has no tick to write for the time of a test."""
+    made = Dispatcher(
+        settings,
+        database,
+        cast(DarkroomBroker, broker),
+        dispatch_wakeups(database, settings),
+        cast(ClaimLists, broker),
+    )
+
+    def leads() -> bool:
+        made.run_once()
+        return made._held is not None and made.run_once() > 0
+
+    wait_until(leads, "it leads, and has nothing left to do")
+    made._beat_due = time.monotonic() + DEADLINE_SECONDS
+    return made
+
+
+@pytest.fixture
+def dispatcher(store: Store, broker: QuietBroker) -> Iterator[Dispatcher]:
+    made = _leading(store.settings, store.database, broker)
+    yield made
+    made.sender.close()
+
+
+@pytest.fixture
+def claimed(dispatcher: Dispatcher, broker: QuietBroker) -> Rounds:
+    """The ids that one round claims, in the order of its messages."""
+
+    def run() -> list[str]:
+        broker.messages.clear()
+        dispatcher.run_once()
+        return [claim["id"] for claim in broker.messages]
+
+    return run
+
+
+@pytest.fixture
+def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many statements each exchange of this process with the server has had."""
+    counted: list[int] = []
+    answer, take_back = Connection.answer, Connection.take_back
+
+    def counting(self: Connection, cursor: Any) -> Any:
+        if cursor.pgresult is None:
+            counted.append(len(self._waiting))
+        return answer(self, cursor)
+
+    def rolling_back(self: Connection) -> None:
+        counted.append(1)
+        take_back(self)
+
+    monkeypatch.setattr(Connection, "answer", counting)
+    monkeypatch.setattr(Connection, "take_back", rolling_back)
+    return counted
+
+
+@pytest.mark.postgresql_only
+def test_a_task_written_by_sql_is_admitted_and_claimed_in_two_exchanges(
+    store: Store,
+    pending_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    claimed: Rounds,
+    exchanges: list[int],
+) -> None:
+    live_worker()
+    for user in ("o-1", "o-2"):
+        task_id = pending_task(user)
+        exchanges.clear()
+        assert claimed() == [task_id]
+        assert len(exchanges) == 2, exchanges
+        assert store.task(task_id)["status"] == "processing"
+
+
+@pytest.mark.postgresql_only
+def test_an_order_over_http_is_claimed_in_two_exchanges(
+    admitted_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    claimed: Rounds,
+    exchanges: list[int],
+) -> None:
+    live_worker()
+    task_id = admitted_task()
+    exchanges.clear()
+    assert claimed() == [task_id]
+    assert len(exchanges) == 2, exchanges
+
+
+@pytest.mark.postgresql_only
+def test_a_round_without_work_is_rolled_back_and_so_waits_for_no_disk(
+    store: Store, live_worker: Callable[..., str], claimed: Rounds, exchanges: list[int]
+) -> None:
+    live_worker()
+    assert claimed() == []
+    marks = store.all("SELECT * FROM commit_mark ORDER BY writer")
+    exchanges.clear()
+    assert claimed() == []
+    assert len(exchanges) == 2, "a question and ROLLBACK"
+    assert store.all("SELECT * FROM commit_mark ORDER BY writer") == marks
+
+
+@pytest.mark.postgresql_only
+def test_claims_are_sent_though_the_answer_to_their_commit_was_lost(
+    settings: Settings,
+    store: Store,
+    broker: QuietBroker,
+    pending_task: Callable[..., str],
+    live_worker: Callable[..., str],
+) -> None:
+    wire = PostgresProxy(settings.database_url)
+    wired = PostgresDatabase(wire.url)
+    dispatcher = _leading(settings, wired, broker)
+    try:
+        live_worker()
+        task_id = pending_task()
+        verdicts = iter(["after"])
+        wire.cut = lambda: next(verdicts, None)
+        dispatcher.run_once()
+        assert next(verdicts, None) is None, "the commit was cut off"
+        (claim,) = broker.messages
+        row = store.task(task_id)
+        assert (row["status"], row["lease"], row["attempt"]) == ("processing", 1, 1)
+        assert (claim["id"], claim["lease"], claim["worker_id"]) == (task_id, 1, row["worker_id"])
+        assert json.loads(claim["params"]) == json.loads(row["params"])
+    finally:
+        dispatcher.sender.close()
+        wired.close()
+        wire.close()
+
+
+def test_tasks_by_sql_and_ready_ones_are_claimed_in_one_fair_order(
+    store: Store,
+    admitted_task: Callable[..., str],
+    pending_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    claimed: Rounds,
+) -> None:
+    ready = [admitted_task("many") for _ in range(3)]
+    new = [pending_task("new") for _ in range(3)]
+    live_worker(slots=4)
+    first = claimed()
+    assert first == sorted(first, key=lambda each: (store.task(each)["turn"], store.task(each)["created_at"]))
+    assert set(first) == {*ready[:2], *new[:2]}, "both users' tasks take turns"
+
+
+def test_more_ready_tasks_than_one_question_reads_and_new_ones_are_each_claimed_once(
+    store: Store, producer: Plain, live_worker: Callable[..., str], claimed: Rounds
+) -> None:
+    def insert(count: int, prefix: str) -> None:
+        for n in range(count):
+            producer.execute(
+                """INSERT INTO task_queue (user_openid, type, params)
+                    VALUES (?, 'photography', '{"images":["https://example.org/p.jpg"]}')""",
+                (f"{prefix}-{n}",),
+            )
+
+    insert(150, "early")
+    assert claimed() == [], "no worker is there"
+    insert(30, "late")
+    live_worker(slots=500)
+    both = claimed()
+    assert len(both) == len(set(both)) == 180
+    assert store.value("SELECT count(*) FROM task_queue WHERE lease = 1 AND attempt = 1") == 180
+
+
+def test_a_users_limit_holds_for_tasks_by_sql_in_the_round_of_their_admission(
+    store: Store, pending_task: Callable[..., str], live_worker: Callable[..., str], claimed: Rounds
+) -> None:
+    live_worker()
+    for _ in range(3):
+        pending_task("many")
+    assert len(claimed()) == 3
+    late = [pending_task("many") for _ in range(3)] + [pending_task("few")]
+    assert len(claimed()) == 2, "one more of the first user's four, and the other user's"
+    assert [store.task(each)["status"] for each in late].count("pending") == 2
+
+
+def test_a_task_that_sql_has_ordered_for_later_runs_at_its_time(
+    store: Store, clock: Clock, producer: Plain, live_worker: Callable[..., str], dispatcher: Dispatcher
+) -> None:
+    live_worker()
+    at = (clock.now() + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    producer.execute(
+        """INSERT INTO task_queue (user_openid, type, params, run_after)
+            VALUES ('later', 'photography', '{"images":["https://example.org/p.jpg"]}', ?)""",
+        (at,),
+    )
+    assert dispatcher._held is not None
+    turn = dispatcher._turn(dispatcher._held, time.monotonic(), is_tick=False)
+    assert turn is not None and turn.round is not None
+    assert 0 < (turn.round.next_due_seconds or 0) <= 60, "the round of its admission knows its time"
+    (row,) = store.all("SELECT * FROM task_queue")
+    assert (row["status"], row["ready"], row["admitted_charge"]) == ("pending", 0, 1)
+    clock.advance(61)
+    dispatcher.run_once()
+    assert store.task(row["id"])["status"] == "processing"
+
+
+def test_uploads_and_large_params_of_tasks_by_sql_are_checked_in_the_round(
+    store: Store, pending_task: Callable[..., str], live_worker: Callable[..., str], claimed: Rounds
+) -> None:
+    live_worker()
+    for user in ("o-1", "o-2"):
+        image = images.NewImage(f"upload-of-{user}", user, f"uploads/{user}.jpg", 4, 3, 99, "0" * 64)
+        store.write(lambda tx, image=image: images.add(tx, image))
+
+    def order(image: str, prompt: str = "") -> str:
+        return pending_task("o-1", params=json.dumps({"images": [image], "prompt": prompt}))
+
+    own, large, other = order("upload-of-o-1"), order("upload-of-o-1", "x" * 1500), order("upload-of-o-2")
+    assert set(claimed()) == {own, large}
+    error = json.loads(store.task(other)["error"])
+    assert error["code"] == "image_not_found"
