@@ -200,7 +200,7 @@ def test_a_message_starts_a_job_without_waiting_for_the_next_look(server, start_
     with server.client() as client:
         eventually("it waits", lambda: waiting_consumers(client) == 1)
     darkroom_broker(server).enqueue(hint("a"))
-    eventually("the job has run", lambda: jobs.ended == ["a"], seconds=15)
+    eventually("the job has run", lambda: jobs.ended == ["a"], seconds=45)
 
 
 def test_messages_of_a_stock_producer_reach_several_idle_processes_at_once(
@@ -216,7 +216,7 @@ def test_messages_of_a_stock_producer_reach_several_idle_processes_at_once(
         stock = RedisBroker(client=open_client(server.address), middleware=[])
         for name in "abc":
             stock.enqueue(hint(name))
-        eventually("each has one", lambda: all(len(job.started) == 1 for job in jobs), seconds=15)
+        eventually("each has one", lambda: all(len(job.started) == 1 for job in jobs), seconds=45)
     finally:
         for job in jobs:
             job.gate.set()
@@ -229,7 +229,7 @@ def test_a_freed_slot_takes_the_next_message_at_once(server, start_worker, waits
     broker.enqueue_many([hint("a"), hint("b")])
     eventually("the slot is busy", lambda: jobs.started == ["a"])
     jobs.gate.set()
-    eventually("the next has run", lambda: jobs.ended == ["a", "b"], seconds=15)
+    eventually("the next has run", lambda: jobs.ended == ["a", "b"], seconds=45)
 
 
 def test_an_idle_worker_stops_at_once_however_long_its_threads_wait(server, start_worker, waits_are_long):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.houses.web_server import until
+from tests.support.houses.web_server import DEADLINE_SECONDS, until
 from web.feed import fan_out as fanout
 from web.feed import stream as stream_module
 from web.feed.feed_event import COMMENT
@@ -204,7 +204,7 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
         await hub.delivered()
         assert not stream.is_behind
         _publish(hub, "o-1", MOST_WAITING)
-        await asyncio.wait_for(wire.is_cut.wait(), 5)
+        await asyncio.wait_for(wire.is_cut.wait(), DEADLINE_SECONDS)
 
 
 async def test_a_client_that_reads_in_time_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +267,7 @@ async def test_closing_wakes_every_stream_and_refuses_new_ones() -> None:
     listeners = [asyncio.create_task(listen()) for _ in range(50)]
     await until(lambda: hub.stream_count == 50, "all listen")
     with hub.watcher("o-1", most=0) as changed:
-        await asyncio.wait_for(hub.close(), 5)
+        await asyncio.wait_for(hub.close(), DEADLINE_SECONDS)
         assert changed.is_set()
     assert all(await asyncio.gather(*listeners))
     assert hub.expected_back == 50, "each is asked to come back as one of fifty"

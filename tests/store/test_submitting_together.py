@@ -13,7 +13,6 @@ from typing import Any
 import peewee
 import pytest
 
-from config.settings import Settings
 from supervisor.core.errors import (
     BadParams,
     DatabaseBusy,
@@ -22,8 +21,6 @@ from supervisor.core.errors import (
     QueueFull,
     TooManyOpenTasks,
 )
-from supervisor.database.interface.database import Database
-from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.services.submission_batcher import Submissions
@@ -31,23 +28,20 @@ from supervisor.store.ledger import credits
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
+from tests.conftest import Store
+from tests.support.databases import fresh_settings, open_quickly
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 
 
-class Shop:
+class Shop(Store):
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.settings = Settings(data_dir=folder, secret="of the tests, and of nothing else 0123", **settings)
-        migrate(self.settings)
-        self.database: Database = open_database(self.settings.database_url)
+        chosen = fresh_settings(folder, secret="of the tests, and of nothing else 0123", **settings)
+        migrate(chosen)  # some of the settings are rules of the database
+        super().__init__(chosen, open_quickly(chosen))
 
     def submit(self, *orders: NewTask, pending: int | None = None) -> list[Outcome]:
-        return self.database.write_now(
-            lambda tx: submit_many(tx, self.settings, list(orders), pending=pending)
-        )
-
-    def rows(self, sql: str, *params: Any) -> list[dict[str, Any]]:
-        return self.database.read(lambda tx: tx.all(sql, *params))
+        return self.write(lambda tx: submit_many(tx, self.settings, list(orders), pending=pending))
 
 
 @pytest.fixture
@@ -83,7 +77,7 @@ def test_every_order_has_its_own_outcome_and_only_the_good_ones_are_stored(shop:
     assert _kinds(outcomes) == [Submitted, *[outcome.__class__ for outcome in outcomes[1:4]], Submitted]
     codes = [outcome.code for outcome in outcomes if isinstance(outcome, BadParams)]
     assert codes == ["unknown_type", "image_not_found", "bad_params"]
-    assert [row["user_openid"] for row in here.rows("SELECT user_openid FROM task_queue ORDER BY id")] == [
+    assert [row["user_openid"] for row in here.all("SELECT user_openid FROM task_queue ORDER BY id")] == [
         "o-1",
         "o-2",
     ]
@@ -93,8 +87,8 @@ def test_the_last_credit_is_spent_once(shop: Any) -> None:
     here = shop(credits={"signup_grant": 5})
     outcomes = here.submit(_new(count=2), _new(count=2), _new(count=2), _new(count=1), _new("o-2", count=5))
     assert _kinds(outcomes) == [Submitted, Submitted, InsufficientCredits, Submitted, Submitted]
-    assert {row["balance"] for row in here.rows("SELECT balance FROM account")} == {0}
-    sums = here.rows("SELECT sum(amount) AS left FROM credit_entry GROUP BY user_openid")
+    assert {row["balance"] for row in here.all("SELECT balance FROM account")} == {0}
+    sums = here.all("SELECT sum(amount) AS left FROM credit_entry GROUP BY user_openid")
     assert [row["left"] for row in sums] == [0, 0]
 
 
@@ -109,7 +103,7 @@ def test_works_of_one_moment_sort_as_their_orders_came(shop: Any) -> None:
     here = shop()
     outcomes = here.submit(*(_new() for _ in range(20)))
     views = [outcome.view for outcome in outcomes if isinstance(outcome, Submitted)]
-    newest_first = here.rows("SELECT id, task_id FROM works ORDER BY created_at DESC, id DESC")
+    newest_first = here.all("SELECT id, task_id FROM works ORDER BY created_at DESC, id DESC")
     assert [row["id"] for row in newest_first] == [view["work_id"] for view in reversed(views)]
     assert [row["task_id"] for row in newest_first] == [view["task_id"] for view in reversed(views)]
 
@@ -118,7 +112,7 @@ def test_turns_follow_the_order_of_the_batch_after_existing_tasks(shop: Any) -> 
     here = shop()
     here.submit(_new("many"), _new("many"))
     here.submit(_new("few"), *(_new("many") for _ in range(3)), _new("many", priority=-1))
-    rows = here.rows("SELECT user_openid, priority, turn FROM task_queue ORDER BY id")
+    rows = here.all("SELECT user_openid, priority, turn FROM task_queue ORDER BY id")
     assert [(row["user_openid"], row["priority"], row["turn"]) for row in rows] == [
         *[("many", 0, n) for n in range(2)],
         ("few", 0, 0),
@@ -156,7 +150,7 @@ async def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) ->
         other.rollback()
     outcomes = await asked
     assert _kinds(outcomes) == [Submitted, peewee.IntegrityError, peewee.IntegrityError, Submitted]
-    assert len(here.rows("SELECT 1 FROM task_queue")) == 3
+    assert len(here.all("SELECT 1 FROM task_queue")) == 3
 
 
 async def test_a_database_that_cannot_be_written_fails_the_batch_and_the_next_batch_tries_again(
@@ -204,7 +198,7 @@ def test_equal_orders_in_a_batch_are_one_task(shop: Any) -> None:
         True,
         False,
     ]
-    assert len(here.rows("SELECT 1 FROM task_queue")) == 2
+    assert len(here.all("SELECT 1 FROM task_queue")) == 2
 
 
 def test_the_twin_of_a_refused_order_is_refused_alike(shop: Any) -> None:

@@ -156,7 +156,7 @@ def test_the_web_process_is_killed_in_mid_task_and_the_page_recovers(
     eventually("it is at work", lambda: page.cards()[0][1] >= 15)
     before, pid = page.cards()[0][1], house.pids()["web"]
     os.kill(pid, signal.SIGKILL)
-    eventually("the page knows", lambda: page.text("#link-text") == "Reconnecting", seconds=5)
+    eventually("the page knows", lambda: page.text("#link-text") == "Reconnecting")
     eventually("another web process", lambda: house.pids()["web"] not in (0, pid))
     eventually("the page is live again", page.is_live)
     assert page.cards()[0][1] >= before, "progress never falls"

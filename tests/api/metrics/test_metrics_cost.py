@@ -90,7 +90,7 @@ def test_no_query_reads_finished_rows_of_a_database_with_statistics(shop: Shop) 
 
 
 def test_the_indexes_named_here_leave_finished_rows_out(shop: Shop) -> None:
-    rows = shop.do(
+    rows = shop.write(
         lambda tx: tx.all(
             "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'task_queue'"
         )

@@ -151,7 +151,7 @@ def test_a_type_of_no_setting_makes_no_series_of_its_own(shop: Shop) -> None:
         shop.sql(
             "INSERT INTO task_queue (user_openid, type, params) VALUES ('o', ?, '{}')", f"made-up-{number}"
         )
-        shop.do(
+        shop.write(
             lambda tx, n=number: counters.count(
                 tx, "darkroom_tasks_finished_total", type=f"x{n}", outcome="failed"
             )
@@ -165,7 +165,7 @@ def test_a_type_of_no_setting_makes_no_series_of_its_own(shop: Shop) -> None:
 
 def test_an_unknown_outcome_counts_as_an_error(shop: Shop) -> None:
     for outcome in ("novel", "error"):
-        shop.do(
+        shop.write(
             lambda tx, o=outcome: counters.observe(
                 tx, "darkroom_ai_call_seconds", 2.0, provider="studio", outcome=o
             )

@@ -68,7 +68,7 @@ class TestTheOldestPendingTask:
         assert told("darkroom_oldest_pending_seconds", type="fitting") == 0
 
     def test_does_not_wait_before_its_time(self, shop: Shop) -> None:
-        shop.pending_task(run_after=shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds('200')}")))
+        shop.pending_task(run_after=shop.write(lambda tx: tx.value(f"SELECT {tx.in_seconds('200')}")))
         shop.wait(140)
         assert shop.scrape()("darkroom_oldest_pending_seconds", type="photography") == 0
         shop.wait(100)
@@ -80,9 +80,9 @@ class TestTheOldestPendingTask:
         shop.worker()
         failed, put_back = shop.failed_task(), shop.claimed_task()
         shop.wait(1000)
-        shop.do(lambda tx: user_actions.resubmit(tx, shop.settings, failed))
+        shop.write(lambda tx: user_actions.resubmit(tx, shop.settings, failed))
         shop.wait(100)
-        shop.do(lambda tx: claims.release(tx, put_back, shop.leases[put_back]))
+        shop.write(lambda tx: claims.release(tx, put_back, shop.leases[put_back]))
         shop.wait(100)
         told = shop.scrape()
         assert told("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(200, abs=30)
@@ -98,27 +98,27 @@ class TestTheOldestPendingTask:
                 case "new":
                     shop.pending_task()
                 case "later":
-                    due = shop.do(
+                    due = shop.write(
                         lambda tx: tx.value(f"SELECT {tx.in_seconds(str(20 * chance.randint(-60, 60)))}")
                     )
                     shop.pending_task(run_after=due)
                 case "put back":
                     task_id = shop.claimed_task()
-                    shop.do(lambda tx, id_=task_id: claims.release(tx, id_, shop.leases[id_]))
+                    shop.write(lambda tx, id_=task_id: claims.release(tx, id_, shop.leases[id_]))
                 case "retried":
                     task_id = shop.claimed_task()
-                    shop.do(lambda tx, id_=task_id: claims.retry(tx, id_, shop.leases[id_], 30))
+                    shop.write(lambda tx, id_=task_id: claims.retry(tx, id_, shop.leases[id_], 30))
                 case "failed":
                     task_id = shop.failed_task()
-                    shop.do(lambda tx, id_=task_id: user_actions.resubmit(tx, shop.settings, id_))
+                    shop.write(lambda tx, id_=task_id: user_actions.resubmit(tx, shop.settings, id_))
         assert shop.scrape()("darkroom_oldest_pending_seconds", type="photography") == pytest.approx(
             self.by_a_look_at_every_row(shop), abs=15
         )
 
     def by_a_look_at_every_row(self, shop: Shop) -> float:
-        now = datetime.fromisoformat(shop.do(lambda tx: tx.value(f"SELECT {tx.now}")))
+        now = datetime.fromisoformat(shop.write(lambda tx: tx.value(f"SELECT {tx.now}")))
         waits = []
-        for row in shop.do(lambda tx: tx.all("SELECT * FROM task_queue WHERE status = 'pending'")):
+        for row in shop.write(lambda tx: tx.all("SELECT * FROM task_queue WHERE status = 'pending'")):
             is_new = row["attempt"] == 0 and row["charge"] == 1
             since = max(row["created_at"] if is_new else row["updated_at"], row["run_after"] or "")
             waits.append((now - datetime.fromisoformat(since)).total_seconds())
@@ -138,7 +138,7 @@ def test_the_stuck_gauge_is_what_rescue_takes(shop: Shop) -> None:
         shop.claimed_task(is_begun=False)
     assert not shop.scrape().nonzero("darkroom_stuck_tasks")
 
-    shop.do(lambda tx: workers.mark_dead(tx, doomed))
+    shop.write(lambda tx: workers.mark_dead(tx, doomed))
     shop.wait(30)
     told = shop.scrape()
     stuck = {
@@ -161,7 +161,7 @@ def test_the_sql_of_rescue_finds_each_stuck_row_once(shop: Shop) -> None:
     """An expired row is rescued too, but is no stuck task of the contract's list."""
     shop.pending_task()
     shop.wait(86_500)
-    assert shop.do(stuck_tasks.count_stuck) == {"expired": 1}
+    assert shop.write(stuck_tasks.count_stuck) == {"expired": 1}
     assert not shop.scrape().nonzero("darkroom_stuck_tasks")
     assert shop.rescue() == {"expired": 1}
     assert shop.scrape()("darkroom_rescues_total", action="failed", reason="expired") == 1
@@ -174,10 +174,10 @@ def test_slots_are_busy_free_or_draining(shop: Shop) -> None:
     dead = shop.worker("01JDDDDDDDDDDDDDDDDDDDDDDD", slots=9)
     shop.claimed_task()
     shop.claimed_task(worker=draining)
-    shop.do(lambda tx: workers.beat(tx, WORKER, 3))  # two threads more than rows
-    shop.do(lambda tx: workers.drain(tx, draining))
-    shop.do(lambda tx: workers.leave(tx, gone))
-    shop.do(lambda tx: workers.mark_dead(tx, dead))
+    shop.write(lambda tx: workers.beat(tx, WORKER, 3))  # two threads more than rows
+    shop.write(lambda tx: workers.drain(tx, draining))
+    shop.write(lambda tx: workers.leave(tx, gone))
+    shop.write(lambda tx: workers.mark_dead(tx, dead))
     told = shop.scrape()
     assert told("darkroom_worker_slots", state="busy") == 4
     assert told("darkroom_worker_slots", state="free") == 1
@@ -197,7 +197,7 @@ def test_counters_and_histograms_go_on_across_restarts(shop: Shop) -> None:
     shop.completed_task()
     shop.failed_task()
     cancelled = shop.pending_task()
-    shop.do(lambda tx: user_actions.cancel(tx, cancelled))
+    shop.write(lambda tx: user_actions.cancel(tx, cancelled))
     after = shop.scrape(Exposition(shop.settings, shop.database))
     assert after("darkroom_tasks_finished_total", type="photography", outcome="completed") == 2
     assert after("darkroom_tasks_finished_total", type="photography", outcome="failed") == 1
@@ -222,7 +222,7 @@ def test_two_web_processes_tell_the_same(shop: Shop) -> None:
 def test_histograms_are_cumulative(shop: Shop) -> None:
     observed = (0.0004, 0.001, 0.003, 7.0, 599.0, 4000.0)
     for seconds in observed:
-        shop.do(
+        shop.write(
             lambda tx, s=seconds: counters.observe(
                 tx, "darkroom_task_run_seconds", s, type="fitting", outcome="failed"
             )
@@ -246,18 +246,18 @@ class TestRefunds:
         shop.worker()
         shop.failed_task()
         cancelled = shop.pending_task()
-        shop.do(lambda tx: user_actions.cancel(tx, cancelled))
+        shop.write(lambda tx: user_actions.cancel(tx, cancelled))
         short = shop.claimed_task()
         made: list[dict[str, object]] = []
-        shop.do(lambda tx: complete(tx, short, shop.leases[short], made, missing=1))
+        shop.write(lambda tx: complete(tx, short, shop.leases[short], made, missing=1))
         shop.completed_task()
-        in_ledger = shop.do(lambda tx: tx.value("SELECT count(*) FROM credit_entry WHERE kind = 'refund'"))
+        in_ledger = shop.write(lambda tx: tx.value("SELECT count(*) FROM credit_entry WHERE kind = 'refund'"))
         assert in_ledger == 3
         assert shop.scrape()("darkroom_refunds_total") == in_ledger
 
     def test_are_none_without_a_debit(self, shop: Shop) -> None:
         shop.sql("INSERT INTO task_queue (user_openid, type, params) VALUES ('o', 'nonsense', '{}')")
-        shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get().rows)
+        shop.write(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get().rows)
         told = shop.scrape()
         assert told("darkroom_refunds_total") == 0
         assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 1
@@ -270,15 +270,15 @@ class TestRefunds:
             raise KeyError
 
         with pytest.raises(KeyError):
-            shop.do(cancel_and_fail)
+            shop.write(cancel_and_fail)
         assert shop.scrape()("darkroom_refunds_total") == 0
 
 
 def test_the_last_sweep_is_given_in_seconds_since_1970(shop: Shop) -> None:
-    minute = shop.do(sweep_runs.begin)
+    minute = shop.write(sweep_runs.begin)
     assert minute is not None
     assert shop.scrape()("darkroom_last_sweep_timestamp_seconds") == 0  # it has not ended
-    shop.do(lambda tx: sweep_runs.end(tx, minute, {}))
+    shop.write(lambda tx: sweep_runs.end(tx, minute, {}))
     assert shop.scrape()("darkroom_last_sweep_timestamp_seconds") == pytest.approx(time.time(), abs=5)
 
 
@@ -306,8 +306,8 @@ def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: S
     remote = shop.handed_off_task(remote_limit_seconds=10)
     waiting = shop.pending_task()
     shop.wait(40)
-    shop.do(lambda tx: user_actions.cancel(tx, cancelled))
-    shop.do(lambda tx: user_actions.cancel(tx, waiting))  # it never ran
+    shop.write(lambda tx: user_actions.cancel(tx, cancelled))
+    shop.write(lambda tx: user_actions.cancel(tx, waiting))  # it never ran
     ask(shop.do, remote, worker=WORKER)
     assert shop.rescue() == {"remote_overdue": 1}
     told = shop.scrape()
@@ -325,10 +325,10 @@ def test_unknown_types_leave_no_rows_of_their_own(shop: Shop) -> None:
         shop.sql(
             "INSERT INTO task_queue (user_openid, type, params) VALUES ('o', ?, '{}')", f"madeup{number}"
         )
-    first = shop.do(lambda tx: tx.value("SELECT id FROM task_queue WHERE type = 'madeup0'"))
-    shop.do(lambda tx: user_actions.cancel(tx, first))
-    shop.do(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get().rows)
-    assert not [labels for _, labels in shop.do(counters.read_all) if "madeup" in labels]
+    first = shop.write(lambda tx: tx.value("SELECT id FROM task_queue WHERE type = 'madeup0'"))
+    shop.write(lambda tx: user_actions.cancel(tx, first))
+    shop.write(lambda tx: admission.admit_waiting(tx, shop.settings, 10).get().rows)
+    assert not [labels for _, labels in shop.write(counters.read_all) if "madeup" in labels]
     told = shop.scrape()
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="failed") == 4
     assert told("darkroom_tasks_finished_total", type="OTHER", outcome="cancelled") == 1
@@ -338,7 +338,7 @@ def test_credits_are_counted_by_kind_as_the_ledger_has_them(shop: Shop) -> None:
     shop.worker()
     shop.failed_task()
     shop.completed_task()
-    rows = shop.do(
+    rows = shop.write(
         lambda tx: tx.all("SELECT kind, sum(abs(amount)) AS moved FROM credit_entry GROUP BY kind")
     )
     told = shop.scrape()
@@ -360,7 +360,7 @@ class TestBreakers:
 
     def test_follow_the_table(self, shop: Shop) -> None:
         assert self.states(shop) == [1, 0, 0, 1]
-        soon = shop.do(lambda tx: tx.value(f"SELECT {tx.in_seconds('60')}"))
+        soon = shop.write(lambda tx: tx.value(f"SELECT {tx.in_seconds('60')}"))
         shop.sql("INSERT INTO provider_state (name, breaker, until) VALUES ('studio', 'open', ?)", soon)
         assert self.states(shop) == [0, 0, 1, 0]
         shop.wait(61)
@@ -379,13 +379,15 @@ def test_disks_of_this_host_are_shown_with_their_room(shop: Shop) -> None:
 def test_webhooks_are_counted_by_what_came_of_them_and_those_that_are_owed_by_state(shop: Shop) -> None:
     hook = "https://app.example.org/hook"
     for n in range(5):
-        shop.do(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): user_actions.cancel(tx, task))  # type: ignore[misc]
-    arrived, delayed, given_up, gone, _ = shop.do(lambda tx: deliveries.claim(tx, deliveries.due(tx).get()))
-    shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))
-    shop.do(lambda tx: deliveries.delivered(tx, arrived, 200))  # reported twice, arrived once
-    shop.do(lambda tx: deliveries.put_off(tx, delayed, 300, status=500, reason="It answers 500."))
-    shop.do(lambda tx: deliveries.put_off(tx, given_up, None, status=None, reason="It is no address."))
-    shop.do(lambda tx: deliveries.receiver_is_gone(tx, gone))
+        shop.write(lambda tx, task=shop.pending_task(webhook=f"{hook}/{n}"): user_actions.cancel(tx, task))  # type: ignore[misc]
+    arrived, delayed, given_up, gone, _ = shop.write(
+        lambda tx: deliveries.claim(tx, deliveries.due(tx).get())
+    )
+    shop.write(lambda tx: deliveries.delivered(tx, arrived, 200))
+    shop.write(lambda tx: deliveries.delivered(tx, arrived, 200))  # reported twice, arrived once
+    shop.write(lambda tx: deliveries.put_off(tx, delayed, 300, status=500, reason="It answers 500."))
+    shop.write(lambda tx: deliveries.put_off(tx, given_up, None, status=None, reason="It is no address."))
+    shop.write(lambda tx: deliveries.receiver_is_gone(tx, gone))
     shop.wait(40)
     told = shop.scrape()
     counted = told.nonzero("darkroom_webhook_deliveries_total")

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from config.settings import Settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.database.interface.database import Transaction
-from supervisor.database.open_database import open_database
 from supervisor.schema.migrate import migrate
 from supervisor.store.queue import workers
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.tasks import claims, remote_wait, user_actions
-from tests.conftest import claim_now
+from tests.conftest import Clock, Store, claim_now
+from tests.support.databases import fresh_settings, open_quickly
 from tests.support.workers import complete
 
-T = TypeVar("T")
 WORKER = "01JAAAAAAAAAAAAAAAAAAAAAAA"
 
 Labels = frozenset[tuple[str, str]]
@@ -61,34 +59,27 @@ class Told:
         return {labels: value for (told, labels), value in self.samples.items() if told == name and value}
 
 
-class Shop:
-    """One database and what happens in it.  Time passes by `wait`."""
+class Shop(Store):
+    """A SQLite store and what happens in it.  Time passes by `wait`."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.settings = Settings(data_dir=folder, **settings)
-        migrate(self.settings)
-        self.database = open_database(self.settings.database_url)
+        chosen = fresh_settings(folder, **settings)
+        migrate(chosen)  # some of the settings are rules of the database
+        super().__init__(chosen, open_quickly(chosen))
+        self.wait = Clock(chosen).advance
         self.leases: dict[str, int] = {}
-        self._waited = 0.0
         self._users = 0
 
-    def do(self, step: Callable[[Transaction], T]) -> T:
-        return self.database.write_now(step)
-
     def sql(self, statement: str, *params: Any) -> None:
-        self.do(lambda tx: tx.execute(statement, *params))
+        self.write(lambda tx: tx.execute(statement, *params))
 
     def scrape(self, exposition: Exposition | None = None) -> Told:
         """The metrics of a web process that has just started."""
         fresh = exposition or Exposition(self.settings, self.database)
         return Told(fresh.render([WebMetrics().registry]))
 
-    def wait(self, seconds: float) -> None:
-        self._waited += seconds
-        self.sql("UPDATE rule SET shift = ?", f"+{self._waited} seconds")
-
     def worker(self, worker_id: str = WORKER, slots: int = 4) -> str:
-        self.do(lambda tx: workers.register(tx, worker_id, host="h", pid=1, slots=slots))
+        self.write(lambda tx: workers.register(tx, worker_id, host="h", pid=1, slots=slots))
         return worker_id
 
     def pending_task(self, type_: str = "photography", **more: Any) -> str:
@@ -97,7 +88,7 @@ class Shop:
         new = user_actions.NewTask(
             f"o-{self._users}", type_, {"images": images[: 2 if type_ == "fitting" else 1]}, **more
         )
-        return str(self.do(lambda tx: user_actions.submit(tx, self.settings, new))["task_id"])
+        return str(self.write(lambda tx: user_actions.submit(tx, self.settings, new))["task_id"])
 
     def claimed_task(
         self,
@@ -120,11 +111,11 @@ class Shop:
             if is_begun:
                 claims.mark_begun(tx, [claims.Begun(task_id, claim.lease, 0.0, deadline_seconds)])
 
-        self.do(step)
+        self.write(step)
 
     def handed_off_task(self, *, remote_limit_seconds: float = 3600) -> str:
         task_id = self.claimed_task()
-        self.do(
+        self.write(
             lambda tx: remote_wait.hand_off(
                 tx,
                 task_id,
@@ -138,18 +129,18 @@ class Shop:
     def completed_task(self) -> str:
         task_id = self.claimed_task()
         made = [{"key": "results/1.png", "width": 1, "height": 1}]
-        self.do(lambda tx: complete(tx, task_id, self.leases[task_id], made))
+        self.write(lambda tx: complete(tx, task_id, self.leases[task_id], made))
         return task_id
 
     def failed_task(self) -> str:
         task_id = self.claimed_task()
-        self.do(lambda tx: claims.fail(tx, task_id, self.leases[task_id], "no_person_found", "Nobody."))
+        self.write(lambda tx: claims.fail(tx, task_id, self.leases[task_id], "no_person_found", "Nobody."))
         return task_id
 
     def rescue(self) -> dict[str, int]:
         """Rescue everything; {reason: tasks taken}."""
         taken: dict[str, int] = {}
-        while done := self.do(lambda tx: stuck_tasks.rescue(tx, chance=random.random)):
+        while done := self.write(lambda tx: stuck_tasks.rescue(tx, chance=random.random)):
             for each in done:
                 taken[each.reason.value] = taken.get(each.reason.value, 0) + 1
         return taken

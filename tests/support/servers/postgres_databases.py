@@ -66,7 +66,8 @@ def take_database() -> str:
             return server().url(name)
         server().drop_database(name)
     name = server().create_database(_template())
-    _shapes[name] = _one(name, "SELECT pristine.shape()")
+    with _connected(name) as connection:
+        _shapes[name] = _shape(connection)
     return server().url(name)
 
 
@@ -92,17 +93,17 @@ def _template() -> str:
 
 def _put_back(name: str) -> bool:
     """Its rows as they were; False when its tables are no longer the same."""
-    if _one(name, "SELECT pristine.shape()") != _shapes[name]:
-        return False
-    _one(name, "SELECT pristine.reset()")
-    return True
-
-
-def _one(name: str, query: str) -> Any:
     with _connected(name) as connection:
-        row = connection.execute(query.encode()).fetchone()
+        is_same = _shape(connection) == _shapes[name]
+        if is_same:
+            connection.execute(b"SELECT pristine.reset()")
+        return is_same
+
+
+def _shape(connection: psycopg.Connection[Any]) -> str:
+    row = connection.execute(b"SELECT pristine.shape()").fetchone()
     assert row is not None
-    return row[0]
+    return str(row[0])
 
 
 @contextlib.contextmanager

@@ -130,9 +130,9 @@ def test_a_schema_that_can_not_be_checked_in_a_known_time_or_at_all_is_refused(
 def test_no_text_takes_long_whatever_the_pattern() -> None:
     """`^(a+)+$` takes a backtracking engine 2^n steps."""
     schema = ParameterSchema({"additionalProperties": {"pattern": "^(a+)+$"}})
-    began = time.perf_counter()
+    began = time.thread_time()
     assert schema.mistakes_in({"a": "a" * 500_000 + "!"})
-    assert time.perf_counter() - began < 5, "linear: a few milliseconds"
+    assert time.thread_time() - began < 5, "linear: a few milliseconds"
 
 
 @pytest.mark.parametrize("name", ["a/b", "~", "", "a b", "ä"])
