@@ -6,7 +6,7 @@ rows at their next heartbeats.  Of several dispatchers, one works and the others
 (`supervisor.store.queue.leader`).
 
 A dispatcher with work ticks every TICK_SECONDS: it writes its beat, sums up counters, and runs a round, in one
-transaction.  After a round without work it is *quiet*: it only reads, once a second, and ticks every
+transaction.  After a round without work it is *quiet*: it only reads, every READ_SECONDS, and ticks every
 `leader.SLOW_SECONDS`.  That needs the lock that tells a standby of its end
 (`supervisor.database.interface.leader_lock`); without the lock, it keeps the fast ticks.
 
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = leader.FAST_SECONDS  # the interval of the working dispatcher's ticks, unless it is quiet
-READ_SECONDS = 2.0  # between the reads of a quiet dispatcher
+READ_SECONDS = 2.0  # between the reads of a quiet dispatcher; a silent worker is noticed so much later
 STOOD_STILL_SECONDS = 5.0  # a longer time between two turns is a gap, even if no tick was due
 AWAY_SECONDS = 1.0  # between two tries during a database outage
 TAKE_OVER_SECONDS = 0.8  # without a new beat, if beats come in time (`supervisor.health.succession`)
@@ -175,7 +175,7 @@ class Dispatcher:
         self._wake = -1
         self._heard = False  # of a commit that was not visible yet
         self._slow_seconds = max(TICK_SECONDS, min(leader.SLOW_SECONDS, settings.heartbeat_seconds))
-        self._read_seconds = min(READ_SECONDS, max(TICK_SECONDS, settings.lease_seconds / 15))
+        self._read_seconds = min(READ_SECONDS, max(TICK_SECONDS, settings.lease_seconds / 7))
         self._beat_seconds = TICK_SECONDS  # as written in the row
         self._beat_due = self._read_due = 0.0
         self._turned_at: float | None = None
@@ -354,7 +354,10 @@ class Dispatcher:
             return True
         all_pauses = (*self.wakeups.look_again_seconds, *SLOW_DISK_SECONDS)
         pauses = iter(all_pauses)
-        while self._wake_counter() == self._wake:
+        version = self.wakeups.version()
+        if self._wake_counter() != self._wake:
+            return True
+        while self.wakeups.version() == version:
             pause = next(pauses, None)
             if pause is None or self.stopping:
                 return False
@@ -365,7 +368,8 @@ class Dispatcher:
                     self._heard = True  # the beat can't wait; this commit is checked again after it
                     return True
                 pauses = iter(all_pauses)  # another program is just committing
-        return True
+        # The commit is visible now.  A later one begins after that, and has an event of its own.
+        return self._wake_counter() != self._wake
 
     def _wake_counter(self) -> int:
         return self.database.glance(wake_counters.read).dispatch

@@ -13,7 +13,7 @@ from supervisor.health.heartbeat_monitor import SilenceWatch
 
 SILENT_SECONDS = 15.0
 START_SECONDS = 120.0
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.5  # a tenth of SILENT_SECONDS: what was seen at a look is ten looks later too old
 
 
 class LifeSigns:

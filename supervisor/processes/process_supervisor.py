@@ -104,7 +104,7 @@ class ProcessSupervisor:
     on_all_ready: called once, in a helper thread, when everything is ready.
     signs: judges which children are frozen.
     on_stopping: called once, when everything begins to stop.
-    asked_to_renew: called once a second; the request that it returns is carried out
+    asked_to_renew: called at each look for life; the request that it returns is carried out
     (`supervisor.processes.rolling_restart`).
     """
 
@@ -138,6 +138,7 @@ class ProcessSupervisor:
         self._signs = signs or LifeSigns()
         self._look_at = 0.0
         self._asked: dict[str, tuple[str, concurrent.futures.Future[bool]]] = {}
+        self._ask_at: dict[str, float] = {}
         self._last_death: dict[str, Death] = {}
         self._signals: list[int] = []
         self._selector = selectors.DefaultSelector()
@@ -296,7 +297,7 @@ class ProcessSupervisor:
         watched = [child for child in self._everybody() if self._is_watched(child)]
         for child in watched:
             child.hear_beats()
-            self._ask(child)
+            self._ask(child, now)
         frozen = self._signs.silent({child.spawn_id: child.beats for child in watched}, now)
         for child in watched:
             if child.spawn_id in frozen:
@@ -307,8 +308,8 @@ class ProcessSupervisor:
     def _is_watched(self, child: Child) -> bool:
         return child.status is None and child is not self._relieved and self._programs[child.name].shows_life
 
-    def _ask(self, child: Child) -> None:
-        """Call its `answers` again and again, one call at a time."""
+    def _ask(self, child: Child, now: float) -> None:
+        """Call its `answers` again and again, one call at a time and about as often as others beat."""
         answers = self._programs[child.name].answers
         if answers is None:
             return
@@ -317,7 +318,10 @@ class ProcessSupervisor:
             if not asked.done():
                 return
             child.beats += asked.exception() is None and asked.result()
-        self._asked[child.name] = (child.spawn_id, self._helpers.submit(answers))
+            del self._asked[child.name]
+        if now >= self._ask_at.get(child.name, 0.0):
+            self._ask_at[child.name] = now + BEAT_SECONDS
+            self._asked[child.name] = (child.spawn_id, self._helpers.submit(answers))
 
     # --- renewing ---
 

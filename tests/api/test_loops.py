@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -36,6 +36,24 @@ def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[
         return then(*args, **named)
 
     return do
+
+
+class Quiet:
+    """An open stream that counts its pings."""
+
+    ends_at, number, proofs = None, 0, ()
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails, self.pings = fails, 0
+
+    def ping(self, _: bytes) -> None:
+        self.pings += 1
+        if self.fails:
+            raise ZeroDivisionError
+
+    def end(self) -> None: ...
+
+    def hang_up(self, **_: Any) -> None: ...
 
 
 def failures(metrics: WebMetrics, loop: str) -> float:
@@ -79,23 +97,16 @@ async def test_every_loop_of_a_web_goes_on(
     await web.stop()
     monkeypatch.setattr(place, name, failing(2, ZeroDivisionError("division by zero"), go_on))
     await web.start()
-    await until(lambda: len(went_on) > 2, "it has gone on")
+    web.context.notices.note(notices.Notice.REQUESTS, "o-1")
+    web.context.hub.enter("o-1", cast(Any, Quiet()))
+    await until(lambda: went_on, "it has gone on")
     assert loop in LOOPS
 
 
 async def test_a_stream_that_fails_takes_no_ping_from_another() -> None:
-    class Stream:
-        ends_at, number = None, 0
-
-        def __init__(self, *, fails: bool) -> None:
-            self.fails, self.pings = fails, 0
-
-        def ping(self, _: bytes) -> None:
-            self.pings += 1
-            if self.fails:
-                raise ZeroDivisionError
-
-    hub, streams = Hub(), [Stream(fails=True), Stream(fails=False)]
+    hub, streams = Hub(), [Quiet(fails=True), Quiet()]
+    for stream in streams:
+        hub.enter("o-1", cast(Any, stream))
     hub.every_stream = lambda: streams  # type: ignore[assignment, method-assign, return-value]
     ping_some = hub.pinging(0.001)
     with pytest.raises(ZeroDivisionError):

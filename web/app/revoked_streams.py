@@ -12,7 +12,8 @@ LOOK_SECONDS = 5.0  # three checks within the 15 s after which a stream must hav
 
 
 async def look_for_revoked(context: Context) -> None:
-    """Check once, in a few seconds."""
+    """Check once, in a few seconds, and not before a stream is open."""
+    await context.hub.some_stream()
     await asyncio.sleep(LOOK_SECONDS)
     await look_once(context)
 

@@ -31,8 +31,8 @@ log = logging.getLogger("darkroom.web")
 
 OFFERS_BETWEEN_BREATHS = 500  # then the loop serves other work, and streams empty their queues
 RETRY_SECONDS = 1.0
-IDLE_SECONDS = 2.0  # between wake-ups without a commit, while no feed is open
-DEAF_SECONDS = 5.0  # many times the interval of an idle database's wake-ups
+IDLE_SECONDS = 5.0  # between wake-ups while no feed is open: no commit causes one
+DEAF_SECONDS = 5.0  # in which a wake-up must come after it was due
 
 
 class Tailer:
@@ -53,11 +53,10 @@ class Tailer:
         usual_seconds = wakeups.safety_seconds
 
         def wait_as_usual() -> None:
-            wakeups.safety_seconds = usual_seconds
+            wakeups.safety_seconds, wakeups.heeds_commits = usual_seconds, True
             wakeups.interrupt()
 
-        if usual_seconds < IDLE_SECONDS:
-            self._hub.when_listened = wait_as_usual
+        self._hub.when_listened = wait_as_usual
         while True:
             try:
                 if not self._has_started:
@@ -89,12 +88,14 @@ class Tailer:
         looked = clock()
         async with _closing(wakeups.listen()) as wake:
             while True:
-                async with asyncio.timeout(DEAF_SECONDS):
+                async with asyncio.timeout(wakeups.safety_seconds + DEAF_SECONDS):
                     heard = await anext(wake)
                 self._metrics.tell_listening(wakeups.is_listening)
                 last = clock()
-                is_quiet = self._hub.is_idle and not heard.is_commit
-                wakeups.safety_seconds = max(usual_seconds, IDLE_SECONDS) if is_quiet else usual_seconds
+                wakeups.safety_seconds = (
+                    max(usual_seconds, IDLE_SECONDS) if self._hub.is_idle else usual_seconds
+                )
+                wakeups.heeds_commits = not self._hub.is_idle
                 if self._hub.is_idle and last - looked < usual_seconds:
                     continue  # no feed is open, so an old cursor does no harm
                 looked = last

@@ -60,6 +60,7 @@ class Hub:
         self._waiting: dict[str, set[asyncio.Event]] = {}  # the same, by user
         self._all_gone = asyncio.Event()
         self._all_gone.set()
+        self._some_open = asyncio.Event()
         self._opened = 0
         self.stream_count = 0
         self.waiter_count = 0
@@ -95,6 +96,7 @@ class Hub:
         self._streams.setdefault(user, set()).add(stream)
         self.stream_count += 1
         self._all_gone.clear()
+        self._some_open.set()
         self._note_listener(was_idle)
 
     def leave(self, user: str, stream: Stream) -> None:
@@ -106,6 +108,7 @@ class Hub:
         self.stream_count -= 1
         if self.stream_count == 0:
             self._all_gone.set()
+            self._some_open.clear()
 
     @contextlib.contextmanager
     def watcher(self, user: str, *, most: int) -> Iterator[asyncio.Event]:
@@ -214,12 +217,18 @@ class Hub:
         """Return when all published changes are written, after at least one turn of the event loop."""
         await self._fan_out.delivered()
 
+    async def some_stream(self) -> None:
+        """Return when a stream is open."""
+        await self._some_open.wait()
+
     def pinging(self, every_seconds: float) -> Callable[[], Awaitable[None]]:
         """What waits for a part of the interval, then pings the streams whose turn it is, and ends those whose time is
-        over.  A stream that fails holds no other up: its error is raised when all have had their turn."""
+        over.  It waits longer if no stream is open.  A stream that fails holds no other up: its error is raised when
+        all have had their turn."""
         steps = itertools.cycle(range(PING_STEPS))
 
         async def ping_some() -> None:
+            await self.some_stream()
             await asyncio.sleep(every_seconds / PING_STEPS)
             step, now, failure = next(steps), asyncio.get_running_loop().time(), None
             for stream in self.every_stream():

@@ -35,6 +35,7 @@ class Notices:
         self._counted: collections.Counter[tuple[Notice, str]] = collections.Counter()
         self._opened: collections.Counter[str] = collections.Counter()
         self._minute = 0.0
+        self._has_some = asyncio.Event()
 
     def refused(self, fault: Exception, user: str) -> None:
         """Record a refused order, if the reason is a block, a limit or missing credits."""
@@ -56,6 +57,7 @@ class Notices:
         """Count one more event."""
         if (notice, user) in self._counted or len(self._counted) < MOST_USERS:
             self._counted[notice, user] += 1
+            self._has_some.set()
 
     def opened_feed(self, user: str) -> None:
         """Record that the user has opened a stream; only too many are noticed."""
@@ -74,14 +76,18 @@ class Notices:
         if not self._counted:
             return
         taken, self._counted = self._counted, collections.Counter()
+        self._has_some.clear()
         told = dict(taken.most_common(MOST_STORED))
         try:
             await database.write_async(lambda tx: notices.add(tx, told))
         except (Fault, DatabaseError) as error:
             log.warning("what was noticed of users could not be stored: %s", error)
             self._counted.update(told)
+            self._has_some.set()
 
     async def store_in_time(self, database: Database) -> None:
-        """Store once, in a while.  What can't be stored for a reason that is not the database's is forgotten."""
+        """Store once, a while after there was something to store.  What can't be stored for a reason that is not the
+        database's is forgotten."""
+        await self._has_some.wait()
         await asyncio.sleep(FLUSH_SECONDS)
         await self.flush(database)

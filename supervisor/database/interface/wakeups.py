@@ -38,11 +38,13 @@ class Wakeups(abc.ABC):
 
     safety_seconds: how often `listen` yields without an event.  look_again_seconds: an event may come a moment before
     its commit is visible; a listener that finds nothing reads again after each of these.  Empty where events come after
-    their commits, and only for changes that concern the listener.
+    their commits, and only for changes that concern the listener.  heeds_commits: False while nobody needs them, so
+    that they need not end a wait.
     """
 
     safety_seconds: float
     look_again_seconds: tuple[float, ...]
+    heeds_commits = True
 
     def __init__(self) -> None:
         self._stop_read, self._stop_write = os.pipe()
@@ -60,6 +62,10 @@ class Wakeups(abc.ABC):
     def wait(self, timeout_seconds: float) -> bool:
         """`hear`, for callers that read all changes anyway."""
         return self.hear(timeout_seconds) is not None
+
+    def version(self) -> int:
+        """A number that changes when a commit becomes visible; only with look_again_seconds."""
+        raise NotImplementedError
 
     def interrupt(self) -> None:
         """End a `wait` from another thread or a signal handler."""

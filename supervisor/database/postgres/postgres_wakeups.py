@@ -4,7 +4,7 @@ The listener has its own connection, directly to the server.  A thread connects,
 that the thread that waits reads the notifications itself: a hand-over between threads costs more than the reading.
 A pooler in transaction mode accepts LISTEN and delivers nothing.  So after each connect a second connection notifies a
 random channel; `is_listening` becomes true only if that notification arrives.  The server does not store NOTIFY for
-absent listeners.  Therefore each (re)connect, and every RESCAN_SECONDS, is a wake-up for everything.  While no
+absent listeners.  Therefore each (re)connect, and every safety_seconds, is a wake-up for everything.  While no
 notifications arrive, the database is polled every POLL_SECONDS, the log says so once, and `is_listening`
 (darkroom_listener_up) is false.  The server's `idle_session_timeout` is switched off for this connection, and a
 statement every PING_SECONDS keeps routers from cutting it.
@@ -41,7 +41,7 @@ TRY_DEAF_AGAIN_SECONDS = 30.0
 class PostgresWakeups(Wakeups):
     """The notifications of one channel.  A payload is the id of the user with changes, or empty.
 
-    url: of the server itself, not of a pooler.  rescans: whether there is also a wake-up every RESCAN_SECONDS.
+    url: of the server itself, not of a pooler.  rescans: whether there is also a wake-up every safety_seconds.
     """
 
     safety_seconds = RESCAN_SECONDS
@@ -50,7 +50,7 @@ class PostgresWakeups(Wakeups):
     def __init__(self, url: str, channel: str, *, rescans: bool = True) -> None:
         super().__init__()
         self._url, self._channel = url, channel
-        self._rescan_seconds = RESCAN_SECONDS if rescans else math.inf
+        self._rescans = rescans
         self._end_read, self._end_write = os.pipe()
         self._ends = False
         self._thread: threading.Thread | None = None
@@ -177,7 +177,7 @@ class PostgresWakeups(Wakeups):
 
     def _lend(self, connection: psycopg.Connection[Any]) -> bool:
         """Let `hear` read from the connection; True when it is time to end.  Raises psycopg.Error when it is lost."""
-        rescan, ping = time.monotonic() + self._rescan_seconds, time.monotonic() + PING_SECONDS
+        rescan, ping = self._rescan_at(), time.monotonic() + PING_SECONDS
         self._let_have(connection)
         try:
             while not self._ends_within(min(rescan, ping) - time.monotonic()):
@@ -190,11 +190,14 @@ class PostgresWakeups(Wakeups):
                     connection.execute("SELECT 1", prepare=False)
                     self._let_have(connection)
                 if time.monotonic() >= rescan:
-                    rescan = time.monotonic() + self._rescan_seconds
+                    rescan = self._rescan_at()
                     self._tell(SOMETHING)
             return True
         finally:
             self._let_have(None)
+
+    def _rescan_at(self) -> float:
+        return time.monotonic() + self.safety_seconds if self._rescans else math.inf
 
     def _let_have(self, connection: psycopg.Connection[Any] | None) -> None:
         """Lend the connection, or take it back.  It may have received notifications meanwhile that `hear` can't see."""

@@ -37,6 +37,9 @@ class SqliteWakeups(Wakeups):
         woken = self._wait_for_event(timeout_seconds) if HAS_INOTIFY else self._poll(timeout_seconds)
         return SOMETHING if woken else None
 
+    def version(self) -> int:
+        return self._database.data_version()
+
     def close(self) -> None:
         if self._inotify is not None:
             self._inotify.close()
@@ -47,7 +50,8 @@ class SqliteWakeups(Wakeups):
         if self._inotify is None:
             self._database.data_version()  # a reader held open keeps the -wal file there
             self._inotify = _WalWatch(self._database.path)
-        ready = readable((self._inotify.fileno(), self._stop_read), timeout_seconds)
+        commits = (self._inotify.fileno(),) if self.heeds_commits else ()  # they stay for the next wait
+        ready = readable((*commits, self._stop_read), timeout_seconds)
         if self._stop_read in ready:
             os.read(self._stop_read, 4096)
         if self._inotify.fileno() in ready and not self._inotify.drain():
@@ -58,12 +62,14 @@ class SqliteWakeups(Wakeups):
     def _poll(self, timeout_seconds: float) -> bool:
         end = time.monotonic() + timeout_seconds
         while True:
-            version = self._database.data_version()
+            version = self._database.data_version() if self.heeds_commits else self._version
             if version != self._version:
                 self._version = version
                 return True
             remaining = end - time.monotonic()
-            if readable((self._stop_read,), min(POLL_SECONDS, remaining)):
+            if readable(
+                (self._stop_read,), min(POLL_SECONDS, remaining) if self.heeds_commits else remaining
+            ):
                 os.read(self._stop_read, 4096)
                 return True
             if remaining <= 0:

@@ -1,4 +1,4 @@
-"""What the working dispatcher looks at each second while nothing happens, without writing anything."""
+"""What the working dispatcher looks at every few seconds while nothing happens, without writing anything."""
 
 from __future__ import annotations
 

@@ -92,6 +92,17 @@ def test_no_commit_means_no_wake_up(wakeups: Wakeups) -> None:
     assert time.monotonic() - begun >= 0.09
 
 
+def test_a_commit_that_nobody_needs_ends_no_wait_and_is_heard_when_somebody_does(
+    wakeups: Wakeups, producer: sqlite3.Connection
+) -> None:
+    _quiet(wakeups)
+    wakeups.heeds_commits = False
+    producer.execute(INSERT)
+    assert not wakeups.wait(0.3)
+    wakeups.heeds_commits = True
+    assert wakeups.wait(DEADLINE_SECONDS)
+
+
 def test_an_interrupt_ends_the_wait_at_once_even_one_given_before(wakeups: Wakeups) -> None:
     _quiet(wakeups)
     wakeups.interrupt()
