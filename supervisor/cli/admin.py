@@ -9,8 +9,15 @@ from typing import Any
 
 import click
 
-from supervisor.cli.base import WRONG_USAGE, Failed, WrongUsage, operator_of_command, settings_of_command
-from supervisor.cli.shown.output import json_option, print_json
+from supervisor.cli.base import (
+    WRONG_USAGE,
+    Failed,
+    WrongUsage,
+    check_user,
+    operator_of_command,
+    settings_of_command,
+)
+from supervisor.cli.shown.output import json_option, print_either, print_json
 
 
 @click.command()
@@ -108,10 +115,7 @@ def make(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
         made = make_user_token(secret, user, role, ttl_seconds=ttl_seconds)  # type: ignore[arg-type]
     except ValueError as error:
         raise WrongUsage(f"No token can be made for {user!r}: {error}.") from None
-    if as_json:
-        print_json({"token": made, "user": user, "role": role, "expires_in": ttl_seconds})
-    else:
-        click.echo(made)
+    print_either(as_json, {"token": made, "user": user, "role": role, "expires_in": ttl_seconds}, made)
 
 
 @token.command()
@@ -132,7 +136,7 @@ def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
     """
     import time
 
-    from supervisor.cli.operate import with_database
+    from supervisor.cli.operate import write_database
     from supervisor.security.tokens import is_user_name
     from supervisor.store.operators import administration
 
@@ -143,16 +147,11 @@ def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
         raise WrongUsage(f"{name!r} names nothing: 1-128 characters without control characters.")
     now, operator = time.time(), operator_of_command()
     revoke_it = administration.revoke_token if user is None else administration.revoke_user
-    with_database(
-        settings_of_command(),
-        lambda database: database.write_now(lambda tx: revoke_it(tx, operator, name, now)),
+    write_database(settings_of_command(), lambda tx: revoke_it(tx, operator, name, now))
+    what, said = (
+        ("id", f"the token {name} is") if user is None else ("user", f"the tokens that {name} had are")
     )
-    if as_json:
-        print_json({"user" if user is not None else "id": name, "not_before": now})
-    elif user is None:
-        click.echo(f"the token {name} is good no more")
-    else:
-        click.echo(f"the tokens that {name} had are good no more")
+    print_either(as_json, {what: name, "not_before": now}, f"{said} good no more")
 
 
 @click.group()
@@ -172,27 +171,22 @@ def grant(user: str, amount: int, reference: str | None, as_json: bool) -> None:
     darkroom credits grant o-7 100
     darkroom credits grant o-7 100 --reference order-4711   # sent again, it grants nothing more
     """
-    from supervisor.cli.operate import with_database
+    from supervisor.cli.operate import write_database
     from supervisor.core.ids import new_ulid
-    from supervisor.security.tokens import is_user_name
     from supervisor.store.operators import administration
 
-    if not is_user_name(user):
-        raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")
+    check_user(user)
     unique = f"command:{reference or new_ulid()}"
-    settings = settings_of_command()
     operator = operator_of_command()
-    given = with_database(
-        settings,
-        lambda db: db.write_now(lambda tx: administration.grant(tx, operator, user, amount, unique)),
+    given = write_database(
+        settings_of_command(), lambda tx: administration.grant(tx, operator, user, amount, unique)
     )
     balance = given.balance
     if not given.is_new:
         raise Failed(f"The reference {reference} was granted before; {given.user} has {balance} credits.")
-    if as_json:
-        print_json({"user": user, "granted": amount, "balance": balance})
-    else:
-        click.echo(f"{user} has {balance} credits")
+    print_either(
+        as_json, {"user": user, "granted": amount, "balance": balance}, f"{user} has {balance} credits"
+    )
 
 
 @click.command()

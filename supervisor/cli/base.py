@@ -46,3 +46,11 @@ def settings_of_command() -> Settings:
         return load_settings()
     except SettingsError as error:
         raise WrongUsage(str(error)) from None
+
+
+def check_user(user: str) -> None:
+    """Raises WrongUsage for a name that no user can have."""
+    from supervisor.security.tokens import is_user_name
+
+    if not is_user_name(user):
+        raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from supervisor.cli.base import WrongUsage, settings_of_command
-from supervisor.cli.shown.output import json_option, print_json
+from supervisor.cli.shown.output import json_option, print_either
 
 
 @click.group()
@@ -35,10 +35,7 @@ def cloudbase(name: str, as_json: bool) -> None:
     except ValueError as error:
         raise WrongUsage(f"No key can be made for {name!r}: {error}.") from None
     made = secret_key(read_or_make_secret(settings), of_id)
-    if as_json:
-        print_json({"secretId": of_id, "secretKey": made})
-    else:
-        click.echo(f"secretId   {of_id}\nsecretKey  {made}")
+    print_either(as_json, {"secretId": of_id, "secretKey": made}, f"secretId   {of_id}\nsecretKey  {made}")
 
 
 COMMANDS = [key]

@@ -10,7 +10,7 @@ import click
 
 from config.settings import Settings
 from supervisor.cli.base import WrongUsage, settings_of_command
-from supervisor.cli.shown.output import json_option, print_json, print_table
+from supervisor.cli.shown.output import json_option, print_either, print_json, print_table
 
 DAY_OR_TIME = "a day such as 2026-12-01, or a time such as 2026-12-01T09:00:00Z"
 
@@ -28,16 +28,14 @@ def costs(since: str | None, as_json: bool) -> None:
     darkroom costs --since 2026-12-01
     darkroom costs --since 2026-12-01 --json | jq '.costs[] | select(.unit == "USD")'
     """
-    from supervisor.cli.operate import with_database
+    from supervisor.cli.operate import read_database
     from supervisor.store.ledger import provider_costs
 
     moment = _moment(since)
     settings: Settings = settings_of_command()
-    spent, taken = with_database(
+    spent, taken = read_database(
         settings,
-        lambda database: database.read(
-            lambda tx: (provider_costs.totals_since(tx, moment), provider_costs.credits_since(tx, moment))
-        ),
+        lambda tx: (provider_costs.totals_since(tx, moment), provider_costs.credits_since(tx, moment)),
     )
     if as_json:
         by_type = [{**each._asdict(), "taken": each.debited - each.refunded} for each in taken]
@@ -94,12 +92,8 @@ def history(hours: int, as_json: bool) -> None:
     """
     from supervisor.cli.shown.looking_lines import history_lines
 
-    seen = _history(hours)
-    if as_json:
-        print_json(seen)
-        return
-    for line in history_lines(seen):
-        click.echo(line)
+    week = _history(hours)
+    print_either(as_json, week, history_lines(week))
 
 
 @click.command()
@@ -114,12 +108,8 @@ def dead(as_json: bool) -> None:
     """
     from supervisor.cli.shown.looking_lines import dead_lines
 
-    seen = _dead_letters()
-    if as_json:
-        print_json(seen)
-        return
-    for line in dead_lines(seen):
-        click.echo(line)
+    letters = _dead_letters()
+    print_either(as_json, letters, dead_lines(letters))
 
 
 @click.command()
@@ -193,12 +183,12 @@ def _dead_letters() -> Any:
 
 def _seen(path: str, read: Callable[[Any, Settings], Any]) -> Any:
     """What the service of DARKROOM_URL answers at this address of the operators, or what this reads here."""
-    from supervisor.cli.operate import ask, with_database
+    from supervisor.cli.operate import ask, read_database
 
     settings = settings_of_command()
     if settings.url:
         return ask(settings, "GET", f"/v1/ops/{path}")
-    return with_database(settings, lambda database: database.read(lambda tx: read(tx, settings)))
+    return read_database(settings, lambda tx: read(tx, settings))
 
 
 COMMANDS = [costs, history, dead, top]

@@ -15,7 +15,7 @@ import click
 
 from config.settings import Settings
 from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
-from supervisor.cli.shown.output import json_option, print_json, print_table
+from supervisor.cli.shown.output import json_option, print_either, print_json, print_table
 from supervisor.cli.shown.timeline import cost_lines, log_lines, step_lines, timeline_lines, webhook_lines
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
@@ -135,7 +135,7 @@ def _read_task(settings: Settings, task_id: str) -> tuple[Task, dict[str, Any]]:
             "costs": found["costs"],
         }
 
-    found: tuple[Task, dict[str, Any]] | None = with_database(settings, lambda database: database.read(read))
+    found: tuple[Task, dict[str, Any]] | None = read_database(settings, read)
     if found is None:
         raise Failed(f"There is no task {task_id}.")
     return found
@@ -194,10 +194,8 @@ def sweep(as_json: bool) -> None:
         return done
 
     counts = with_database(settings, swept)
-    if as_json:
-        print_json(counts)
-        return
-    click.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
+    told = ", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items())
+    print_either(as_json, counts, told)
 
 
 def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_json: bool) -> None:
@@ -205,11 +203,8 @@ def _change(task_id: str, verb: str, step: Callable[[Settings, Any], Task], as_j
     if settings.url:
         view = ask(settings, "POST", f"/v1/tasks/{task_id}/{verb}")
     else:
-        view = with_database(settings, lambda database: database.write_now(lambda tx: step(settings, tx)))
-    if as_json:
-        print_json(_shown(view))
-    else:
-        click.echo(f"{view['task_id']} is {view['status']}")
+        view = write_database(settings, lambda tx: step(settings, tx))
+    print_either(as_json, _shown(view), f"{view['task_id']} is {view['status']}")
 
 
 def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
@@ -223,6 +218,16 @@ def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
         return use(database)
     finally:
         database.close()
+
+
+def read_database(settings: Settings, query: Callable[[Any], Any]) -> Any:
+    """The result of a query.  Raises SettingFault."""
+    return with_database(settings, lambda database: database.read(query))
+
+
+def write_database(settings: Settings, step: Callable[[Any], Any]) -> Any:
+    """The result of a step that writes.  Raises SettingFault, and what the step raises."""
+    return with_database(settings, lambda database: database.write_now(step))
 
 
 def ask(settings: Settings, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -258,7 +263,7 @@ def _find_tasks(settings: Settings, words: dict[str, str], limit: int) -> list[T
         views = (user_actions.get(tx, each["task_id"]) for each in found)
         return [view for view in views if view is not None]
 
-    tasks: list[Task] = with_database(settings, lambda database: database.read(read))
+    tasks: list[Task] = read_database(settings, read)
     return tasks
 
 
@@ -277,7 +282,7 @@ def _read_tasks(
         ]
         return [view for view in views if status in (None, view["status"])], reasons
 
-    found: tuple[list[Task], dict[str, str]] = with_database(settings, lambda database: database.read(read))
+    found: tuple[list[Task], dict[str, str]] = read_database(settings, read)
     return found
 
 

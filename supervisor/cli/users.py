@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
-from supervisor.cli.shown.output import json_option, print_json
+from supervisor.cli.base import Failed, WrongUsage, check_user, operator_of_command, settings_of_command
+from supervisor.cli.shown.output import json_option, print_either
 
 
 @click.command("user")
@@ -23,25 +21,19 @@ def show_user(user: str, as_json: bool) -> None:
     """
     from urllib.parse import quote
 
-    from supervisor.cli.operate import ask, with_database
+    from supervisor.cli.operate import ask, read_database
     from supervisor.cli.shown.user_lines import user_lines
     from supervisor.store.operators import user_view
 
-    _check(user)
+    check_user(user)
     settings = settings_of_command()
     if settings.url:
-        seen = ask(settings, "GET", f"/v1/ops/users/{quote(user, safe='')}")
+        view = ask(settings, "GET", f"/v1/ops/users/{quote(user, safe='')}")
     else:
-        seen = with_database(
-            settings, lambda database: database.read(lambda tx: user_view.read(tx, settings, user))
-        )
-    if seen is None:
+        view = read_database(settings, lambda tx: user_view.read(tx, settings, user))
+    if view is None:
         raise Failed(f"The user {user} was never seen.")
-    if as_json:
-        print_json(seen)
-        return
-    for line in user_lines(seen):
-        click.echo(line)
+    print_either(as_json, view, user_lines(view))
 
 
 @click.command()
@@ -56,22 +48,19 @@ def block(user: str, reason: str, as_json: bool) -> None:
     \b
     darkroom block o-7 --reason "stolen card"
     """
-    from supervisor.cli.operate import with_database
+    from supervisor.cli.operate import write_database
     from supervisor.store.operators import administration
 
-    _check(user)
+    check_user(user)
     if not (0 < len(reason.strip()) <= 200 and reason.isprintable()):
         raise WrongUsage("--reason must be one line of 1 to 200 characters.")
     operator = operator_of_command()
-
-    def step(tx: Any) -> Any:
-        return administration.block(tx, operator, user, reason.strip())
-
-    stands = with_database(settings_of_command(), lambda database: database.write_now(step))
-    if as_json:
-        print_json({"user": user, **stands})
-    else:
-        click.echo(f"{user} is blocked since {stands['since']}: {stands['reason']}")
+    stands = write_database(
+        settings_of_command(), lambda tx: administration.block(tx, operator, user, reason.strip())
+    )
+    print_either(
+        as_json, {"user": user, **stands}, f"{user} is blocked since {stands['since']}: {stands['reason']}"
+    )
 
 
 @click.command()
@@ -83,28 +72,14 @@ def unblock(user: str, as_json: bool) -> None:
     \b
     darkroom unblock o-7
     """
-    from supervisor.cli.operate import with_database
+    from supervisor.cli.operate import write_database
     from supervisor.store.operators import administration
 
-    _check(user)
+    check_user(user)
     operator = operator_of_command()
-    ended = with_database(
-        settings_of_command(),
-        lambda database: database.write_now(lambda tx: administration.unblock(tx, operator, user)),
-    )
-    if not ended:
+    if not write_database(settings_of_command(), lambda tx: administration.unblock(tx, operator, user)):
         raise Failed(f"{user} is not blocked.")
-    if as_json:
-        print_json({"user": user, "blocked": False})
-    else:
-        click.echo(f"{user} is no longer blocked")
-
-
-def _check(user: str) -> None:
-    from supervisor.security.tokens import is_user_name
-
-    if not is_user_name(user):
-        raise WrongUsage(f"{user!r} can't name a user: 1-128 characters without control characters.")
+    print_either(as_json, {"user": user, "blocked": False}, f"{user} is no longer blocked")
 
 
 COMMANDS = [show_user, block, unblock]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from supervisor.cli.base import Failed, operator_of_command, settings_of_command
-from supervisor.cli.operate import with_database
-from supervisor.cli.shown.output import json_option, print_json, print_table
+from supervisor.cli.operate import read_database, write_database
+from supervisor.cli.shown.output import json_option, print_either, print_json, print_table
 
 
 @click.group(invoke_without_command=True)
@@ -27,10 +27,7 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
     from supervisor.store.webhooks import deliveries as outbox
     from supervisor.store.webhooks.webhook_attempts import without_query
 
-    found = with_database(
-        settings_of_command(),
-        lambda database: database.read(lambda tx: outbox.page(tx, failed=failed, limit=limit)),
-    )
+    found = read_database(settings_of_command(), lambda tx: outbox.page(tx, failed=failed, limit=limit))
     if as_json:
         print_json(found)
         return
@@ -68,16 +65,10 @@ def resend(webhook_id: str, as_json: bool) -> None:
 
     operator = operator_of_command()
     try:
-        with_database(
-            settings_of_command(),
-            lambda database: database.write_now(lambda tx: operator_actions.resend(tx, operator, webhook_id)),
-        )
+        write_database(settings_of_command(), lambda tx: operator_actions.resend(tx, operator, webhook_id))
     except WebhookNotFound:
         raise Failed(f"There is no webhook {webhook_id}; `darkroom webhooks` lists them.") from None
-    if as_json:
-        print_json({"id": webhook_id, "state": "waiting"})
-    else:
-        click.echo(f"{webhook_id} is waiting")
+    print_either(as_json, {"id": webhook_id, "state": "waiting"}, f"{webhook_id} is waiting")
 
 
 @webhooks.command()

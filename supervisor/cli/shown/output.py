@@ -17,6 +17,15 @@ def print_json(value: Any) -> None:
     click.echo(json_bytes(value, indented=True).decode())
 
 
+def print_either(as_json: bool, value: Any, lines: str | Iterable[str]) -> None:
+    """The value for programs, or the lines for people."""
+    if as_json:
+        print_json(value)
+        return
+    for line in [lines] if isinstance(lines, str) else lines:
+        click.echo(line)
+
+
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> None:
     """One line for each row.  right: titles of columns that hold numbers."""
     from rich.console import Console
