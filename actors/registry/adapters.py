@@ -57,11 +57,11 @@ def open_provider(name: str, house: ProviderHost) -> Provider:
     return open_over_http(name, house.settings, provider_context_of(house))
 
 
-def open_over_http(name: str, settings: Settings, surroundings: ProviderContext) -> Provider:
+def open_over_http(name: str, settings: Settings, context: ProviderContext) -> Provider:
     """The adapter of an HTTP service.  Raises SettingFault."""
     setting = settings.providers[name]
     read, adapter = _adapter(setting)
-    return adapter(read(name, setting, settings), surroundings)
+    return adapter(read(name, setting, settings), context)
 
 
 def _adapter(setting: ProviderSettings) -> tuple[Callable[..., Any], Callable[..., Provider]]:

@@ -122,15 +122,13 @@ async def _send(worker: Worker, message: Message) -> int:
         raise NotDelivered("The address is none that can be asked for.", is_final=True) from None
     if not allow_private and (url.scheme != "https" or is_private_literal(url.host or "", *translation)):
         raise NotDelivered("The address is not a public https address.", is_final=True)
-    surroundings = await asyncio.to_thread(provider_context_of, worker)
+    context = await asyncio.to_thread(provider_context_of, worker)
     if message.door is None:
         keys = await asyncio.to_thread(webhook_keys, worker.settings)
-        body = message_body(message.type, message.ended_at, message.data, surroundings.address_of)
+        body = message_body(message.type, message.ended_at, message.data, context.address_of)
     else:
         keys = await asyncio.to_thread(keys_of_user, worker.settings, message.user)
-        body = door_message_body(
-            message.door, message.data, message.params, surroundings.links.link, type_of_file
-        )
+        body = door_message_body(message.door, message.data, message.params, context.links.link, type_of_file)
     headers = {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,

@@ -24,7 +24,7 @@ for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
 """
 
 
-class LastWill:
+class OrphanKiller:
     """Call it from one thread only."""
 
     def __init__(self) -> None:

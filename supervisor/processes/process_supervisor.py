@@ -29,7 +29,7 @@ from supervisor.processes.child import Child, adopt_orphans, reap, start_child
 from supervisor.processes.forked_parts import ForkServer, NotForked
 from supervisor.processes.heartbeat_pipe import BEAT_SECONDS, Beats
 from supervisor.processes.heartbeat_pipe import VARIABLE as BEAT_VARIABLE
-from supervisor.processes.orphan_killer import LastWill
+from supervisor.processes.orphan_killer import OrphanKiller
 from supervisor.processes.restart_plan import ChildSpec, Death, GiveUp, Kill, Phase, Spawn, Terminate
 from supervisor.processes.rolling_restart import Renewal, Step
 
@@ -122,7 +122,7 @@ class ProcessSupervisor:
         self._state_path = state_path
         self._on_all_ready = on_all_ready
         self._children: dict[str, Child] = {}
-        self._will = LastWill()
+        self._orphan_killer = OrphanKiller()
         self._probes: dict[str, tuple[str, concurrent.futures.Future[Ready | None]]] = {}
         self._probe_again_at: dict[str, float] = {}
         self._on_stopping = on_stopping
@@ -188,7 +188,7 @@ class ProcessSupervisor:
         if self._plan.stopping and not self._is_stopping:
             self._is_stopping = True
             self._on_stopping()
-        self._will.name([*(child.pid for child in self._everybody()), *self._forking()])
+        self._orphan_killer.name([*(child.pid for child in self._everybody()), *self._forking()])
         self._write_state()
         if self._plan.all_ready and self._on_all_ready is not None:
             self._help(self._on_all_ready)
@@ -538,7 +538,7 @@ class ProcessSupervisor:
         patience = HURRIED_WORDS_SECONDS if self._plan.hurried else LAST_WORDS_SECONDS
         concurrent.futures.wait(self._help_under_way, timeout=patience)
         self._helpers.shutdown(wait=False, cancel_futures=True)  # a hanging database must not delay us
-        self._will.close()
+        self._orphan_killer.close()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

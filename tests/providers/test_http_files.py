@@ -48,8 +48,8 @@ async def open_provider(tmp_path: Path, service: FakeAiService) -> AsyncIterator
             **changes,
         }
         settings = Settings(data_dir=tmp_path, providers={"ai": provider})  # type: ignore[dict-item]
-        surroundings = ProviderContext(processes, LocalFiles(tmp_path / "files"), LinkSigner("secret", 3600))
-        opened.append(HttpProvider(read_service("ai", settings.providers["ai"], settings), surroundings))
+        context = ProviderContext(processes, LocalFiles(tmp_path / "files"), LinkSigner("secret", 3600))
+        opened.append(HttpProvider(read_service("ai", settings.providers["ai"], settings), context))
         return opened[-1]
 
     yield make

@@ -233,8 +233,8 @@ async def test_a_cancel_during_a_download_leaves_no_unread_error():
 
     unheard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
-    surroundings: Any = SimpleNamespace(files=SimpleNamespace(delete=delete))
-    taking = asyncio.create_task(OrderValues(surroundings, {}).take_away(["inputs/a.jpg"]))
+    context: Any = SimpleNamespace(files=SimpleNamespace(delete=delete))
+    taking = asyncio.create_task(OrderValues(context, {}).take_away(["inputs/a.jpg"]))
     await asyncio.to_thread(begun.wait, 30)
     taking.cancel()
     with structlog.testing.capture_logs() as said:

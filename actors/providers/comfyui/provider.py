@@ -81,8 +81,8 @@ class ComfyProvider(HttpAdapter[ComfyService]):
 
     hands_in = True
 
-    def __init__(self, service: ComfyService, surroundings: ProviderContext) -> None:
-        super().__init__(service, surroundings)
+    def __init__(self, service: ComfyService, context: ProviderContext) -> None:
+        super().__init__(service, context)
         self.pictures_per_request = 0 if service.workflow.makes_several else 1
         self._headers = service.authorization
 

@@ -22,13 +22,13 @@ class HttpAdapter(Generic[S]):
 
     paid = True
 
-    def __init__(self, service: S, surroundings: ProviderContext) -> None:
+    def __init__(self, service: S, context: ProviderContext) -> None:
         self.may_bill_twice = service.may_bill_twice
         self.service = service
         self._refusals = Refusals()
         self._client = HttpClient(most_bytes=service.answer_bytes)
-        self._values = OrderValues(surroundings, service.secrets)
-        self._collector = Collector(service, surroundings)
+        self._values = OrderValues(context, service.secrets)
+        self._collector = Collector(service, context)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         return Failed(Lost("This service answers at once and has no remote jobs."))

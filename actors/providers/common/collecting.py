@@ -48,11 +48,11 @@ class Offered:
 class Collector:
     """Collects for one service."""
 
-    def __init__(self, service: HttpService, surroundings: ProviderContext) -> None:
-        self._name, self._surroundings, self._hide = service.name, surroundings, service.rules.hide
+    def __init__(self, service: HttpService, context: ProviderContext) -> None:
+        self._name, self._context, self._hide = service.name, context, service.rules.hide
         self._most_bytes = service.answer_bytes
         self._allowed = Allowed(
-            ("http", "https"), service.allow_private_addresses, surroundings.translation_prefixes
+            ("http", "https"), service.allow_private_addresses, context.translation_prefixes
         )
         self._most_file_bytes = service.file_bytes
 
@@ -187,10 +187,10 @@ class Collector:
         """With thumbnails.  If the child dies, once more without, so that a paid picture is not lost for a
         thumbnail."""
         try:
-            return await make_plain(self._surroundings, job, files, thumbnails=True)
+            return await make_plain(self._context, job, files, thumbnails=True)
         except ImageProcessDied:
             log.warning("image_child_died", provider=self._name, next="the pictures without thumbnails")
-            return await make_plain(self._surroundings, job, files)
+            return await make_plain(self._context, job, files)
 
     async def _fetched_for(self, job: Job, sources: Sequence[Source]) -> list[Path | NotFetched]:
         """One for each ordered picture, as far as there are sources.

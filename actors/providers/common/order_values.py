@@ -32,8 +32,8 @@ log = structlog.get_logger(__name__)
 class OrderValues:
     """Fills in templates of one service.  secrets: {name: value}."""
 
-    def __init__(self, surroundings: ProviderContext, secrets: Mapping[str, str]) -> None:
-        self._surroundings = surroundings
+    def __init__(self, context: ProviderContext, secrets: Mapping[str, str]) -> None:
+        self._context = context
         self._secrets = secrets
 
     async def of_order(
@@ -94,7 +94,7 @@ class OrderValues:
             return InputPicture(
                 data, kind.media_type if kind is not None else UNKNOWN, f"input-{n}.{extension}"
             )
-        path = await plain_input(self._surroundings, job, n)
+        path = await plain_input(self._context, job, n)
         data = await asyncio.to_thread(path.read_bytes)
         type_ = picture_type(data)
         if type_ is None:
@@ -109,14 +109,14 @@ class OrderValues:
     async def _take_away(self, key: str) -> None:
         """Its error is logged here, because after a cancel there is no caller."""
         try:
-            await asyncio.to_thread(self._surroundings.files.delete, key)
+            await asyncio.to_thread(self._context.files.delete, key)
         except (StoreAway, OSError) as error:  # only garbage, and no reason to lose a picture
             log.warning("input_left_behind", key=key, reason=str(error))
 
     async def _picture(self, job: Job, n: int, form: str, put_down: list[str]) -> Any:
         key = job.input_keys[n]
         if form == "url" and key is not None:
-            return self._surroundings.address_of(key)
+            return self._context.address_of(key)
         picture = await self.file(job, n)
         if form == "bytes":
             return picture
@@ -126,8 +126,8 @@ class OrderValues:
         put_down.append(key)
         try:
             await job.when_there_is_room(
-                lambda: asyncio.to_thread(self._surroundings.files.put, key, io.BytesIO(picture.data))
+                lambda: asyncio.to_thread(self._context.files.put, key, io.BytesIO(picture.data))
             )
         except (StoreAway, OSError):  # our own fault, so no attempt is counted
             raise Postponed("The file store is away, and the AI service could not fetch from it.") from None
-        return self._surroundings.address_of(key)
+        return self._context.address_of(key)

@@ -23,7 +23,7 @@ class Decodes(Protocol):
 
 
 async def make_plain(
-    surroundings: Decodes,
+    context: Decodes,
     job: Job,
     files: list[dict[str, Any]],
     name: str = "",
@@ -38,16 +38,16 @@ async def make_plain(
         "task": "plain",
         "files": files,
         "out": str(job.folder),
-        "most_pixels": surroundings.most_pixels,
+        "most_pixels": context.most_pixels,
         "name": name,
         "thumbnails": thumbnails,
     }
     return await job.when_there_is_room(
-        lambda: surroundings.images.run(request, _silent, PLAIN_SECONDS, own_child=job.own_process)
+        lambda: context.images.run(request, _silent, PLAIN_SECONDS, own_child=job.own_process)
     )
 
 
-async def plain_input(surroundings: Decodes, job: Job, n: int) -> Path:
+async def plain_input(context: Decodes, job: Job, n: int) -> Path:
     """Input n like an upload: one that was given by its address is made plain first.
 
     Raises InvalidInput, Transient.
@@ -57,7 +57,7 @@ async def plain_input(surroundings: Decodes, job: Job, n: int) -> Path:
     for path in job.folder.glob(f"plain-{n}.*"):  # made before, in another form
         return path
     try:
-        made = await make_plain(surroundings, job, [{"n": n, "path": str(job.inputs[n])}], name="plain-")
+        made = await make_plain(context, job, [{"n": n, "path": str(job.inputs[n])}], name="plain-")
     except ImageWorkFailed as failure:
         raise InvalidInput(failure.message, code="image_unusable") from None
     except (ImageProcessDied, TimeoutError):

@@ -56,8 +56,8 @@ class GradioProvider(HttpAdapter[GradioService]):
 
     pictures_per_request = 1
 
-    def __init__(self, service: GradioService, surroundings: ProviderContext) -> None:
-        super().__init__(service, surroundings)
+    def __init__(self, service: GradioService, context: ProviderContext) -> None:
+        super().__init__(service, context)
         self._headers = service.authorization
         self._layout: tuple[float, Layout] | None = None
 

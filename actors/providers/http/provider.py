@@ -47,8 +47,8 @@ _CANT_BE_STOPPED = frozenset({404, 405, 409, 410})
 class HttpProvider(HttpAdapter[Service]):
     """One service in one process."""
 
-    def __init__(self, service: Service, surroundings: ProviderContext) -> None:
-        super().__init__(service, surroundings)
+    def __init__(self, service: Service, context: ProviderContext) -> None:
+        super().__init__(service, context)
         self.pictures_per_request = service.pictures_per_request
         self.hands_in = service.remote is not None
 

@@ -48,8 +48,8 @@ LOST_AFTER_SECONDS = 30.0  # of idleness: a report may be under way, or be repea
 class CogProvider(ReplicateProvider):
     """One server in one process."""
 
-    def __init__(self, service: ReplicateService, surroundings: ProviderContext) -> None:
-        super().__init__(service, surroundings)
+    def __init__(self, service: ReplicateService, context: ProviderContext) -> None:
+        super().__init__(service, context)
         self.hands_in = service.mode == "callback"
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:

@@ -44,8 +44,8 @@ class ReplicateProvider(HttpAdapter[ReplicateService]):
 
     hands_in = True
 
-    def __init__(self, service: ReplicateService, surroundings: ProviderContext) -> None:
-        super().__init__(service, surroundings)
+    def __init__(self, service: ReplicateService, context: ProviderContext) -> None:
+        super().__init__(service, context)
         self.pictures_per_request = service.pictures_per_request
 
     async def submit(self, job: Job, progress: Progress) -> Done | Accepted:

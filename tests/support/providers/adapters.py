@@ -55,14 +55,14 @@ class Adapters:
     def open(self, provider: dict[str, Any], url: str = "") -> Any:
         """The adapter.  Typed loosely, since each has its own abilities."""
         settings = self.settings(provider, url)
-        surroundings = ProviderContext(
+        context = ProviderContext(
             images=self._images,
             files=self.files,
             links=LinkSigner("secret", 3600),
             base_url=url,
             most_pixels=settings.limits.image_pixels,
         )
-        opened = open_over_http("ai", settings, surroundings)
+        opened = open_over_http("ai", settings, context)
         self._opened.append(opened)
         return opened
 
