@@ -154,7 +154,8 @@ def opened_server(name: str, folder: Path, checkout: Path | None, python: Path) 
 
             others = {
                 "cancel": slow(seconds=CASE_SECONDS), "restarted in mid-job": slow(seconds=CASE_SECONDS),
-                "fail": slow(fail=True), "out of memory": slow(full=True), "wrong key": None, "wrong model": None,
+                "fail": slow(fail=True), "out of memory": slow(full="CUDA out of memory. Tried to allocate 2.00 GiB."),
+                "wrong key": None, "wrong model": None,
                 "wrong address": settings | {"path": "/nowhere"},
             }  # fmt: skip
             yield Server(cog.url, cog.kill, cog.start, settings, others)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from actors.providers.base import Failed, Lost, ProviderError, Transient, Unreadable
-from actors.providers.common.answers import MOST_DETAIL_CHARACTERS, plain_words
+from actors.providers.common.answers import MOST_DETAIL_CHARACTERS, is_out_of_memory, plain_words
 
 RUNNING = 0
 _SHOWN_TYPES = ("output", "temp")
@@ -140,7 +140,8 @@ def _error(messages: Any, hide: Callable[[str], str]) -> ProviderError:
     kind, node = str(said.get("exception_type", "an error")), str(said.get("node_type", "?"))
     words = plain_words(str(said.get("exception_message") or ""), hide).rstrip(".")
     sentence = f"ComfyUI's node {node[:60]} has failed ({kind[:80]}{': ' + words if words else ''})."
-    error = Transient(sentence) if "OutOfMemory" in kind else ProviderError(sentence)
+    is_full = "OutOfMemory" in kind or is_out_of_memory(f"{kind}: {words}")
+    error = Transient(sentence) if is_full else ProviderError(sentence)
     traceback = "".join(str(line) for line in _list(said.get("traceback")))
     error.detail = plain_words(
         f"node {said.get('node_id')}: {sentence} {traceback}", hide, MOST_DETAIL_CHARACTERS

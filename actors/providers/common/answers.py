@@ -58,6 +58,17 @@ _WHERE_SENTENCES_STAND = (
 )
 USUAL_SENTENCES = tuple(map(parse_path, _WHERE_SENTENCES_STAND))
 CLASSES = ("content_rejected", "halt", "at_capacity", "rate_limited", "permanent", "retry")  # in this order
+# How programs say that a model found no memory: PyTorch, CUDA, JAX, NumPy, ONNX Runtime, TensorFlow, Python.  Another
+# attempt may find some.
+OUT_OF_MEMORY = (
+    "*ut of memory*",
+    "*an't allocate memory*",
+    "*not allocate memory*",
+    "*nable to allocate *",
+    "*ailed to allocate memory*",
+    "*OOM when allocating*",
+    "*MemoryError*",
+)
 LONGEST_WAIT_SECONDS = 86_400.0
 MOST_SAID_CHARACTERS, MOST_DETAIL_CHARACTERS = 300, 1500
 _NO_ERROR = (None, "", 0, False)
@@ -201,6 +212,11 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(0.0, when - now), LONGEST_WAIT_SECONDS)
+
+
+def is_out_of_memory(text: str) -> bool:
+    """Whether an error says so."""
+    return any(fnmatch.fnmatchcase(text, glob) for glob in OUT_OF_MEMORY)
 
 
 def _named_class(said: Iterable[list[str]], rules: Rules) -> str | None:

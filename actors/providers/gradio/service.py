@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.providers.common.answers import OUT_OF_MEMORY
 from actors.providers.common.paths import Path
 from actors.providers.common.reading import (
     checked,
@@ -28,7 +29,7 @@ _USUAL = {
     "message": ["$.error", "$.detail"],
     "at_capacity": ["*ueue is full*"],
     "rate_limited": ["*exceeded your*quota*"],
-    "retry": ["*out of memory*"],
+    "retry": list(OUT_OF_MEMORY),
     "content_rejected": ["*NSFW*", "*nsfw*", "*safety checker*"],
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from actors.providers.common.answers import OUT_OF_MEMORY
 from actors.providers.common.reading import (
     can_be_called,
     checked,
@@ -44,7 +45,7 @@ _USUAL = {
     "message": ["$.detail", "$.error"],
     "content_rejected": ["*NSFW*", "*nsfw*", "*flagged as sensitive*", "*safety*"],
     "at_capacity": ["At capacity*"],
-    "retry": ["*out of memory*", "*imed out*", "*Prediction interrupted*"],
+    "retry": [*OUT_OF_MEMORY, "*imed out*", "*Prediction interrupted*"],
 }
 
 

@@ -24,6 +24,7 @@ from actors.providers.base import (
     Report,
     ResultLost,
     Running,
+    Transient,
     UnknownOutcome,
     Unreachable,
     Unreadable,
@@ -97,6 +98,29 @@ async def test_a_model_that_fails_answers_200_and_is_a_failure(cog, adapters):
     await until("the server is free again", lambda: cog.state() == "READY")  # it answers before it is
     found = error_of(await adapters.submit(adapters.open(settings_of(cog, fail=True, seconds=0.01))))
     assert type(found) is ContentRejected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA error: out of memory",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+        "Unable to allocate 2.00 GiB for an array with shape (32768, 8192) and data type float64",
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 2147483648 bytes.",
+        "Failed to allocate memory for requested buffer of size 2147483648",
+        "-",
+    ],
+    ids=["torch", "cuda", "torch's cpu", "numpy", "jax", "onnxruntime", "python"],
+)
+async def test_a_model_without_memory_is_tried_again(cog, adapters, words):
+    found = error_of(await adapters.submit(adapters.open(settings_of(cog, full=words))))
+    assert isinstance(found, Transient), f"{type(found).__name__}: {found.message}"
+    await until("the server is free again", lambda: cog.state() == "READY")
+    assert not isinstance(
+        error_of(await adapters.submit(adapters.open(settings_of(cog, fail=True)))), Transient
+    )
+    await until("the server is free again", lambda: cog.state() == "READY")
 
 
 async def test_a_second_prediction_waits_for_room_and_closing_the_connection_cancels_the_first(cog, adapters):

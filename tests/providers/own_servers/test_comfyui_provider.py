@@ -131,6 +131,12 @@ async def test_a_cancel_takes_the_job_out_of_the_queue_and_stops_only_our_own(co
     [
         ("execution_error", {"node_type": "KSampler", "exception_type": "ValueError"}, ProviderError),
         ("execution_error", {"exception_type": "torch.OutOfMemoryError"}, Transient),
+        ("execution_error", {"exception_type": "numpy._core._exceptions._ArrayMemoryError"}, Transient),
+        (
+            "execution_error",
+            {"exception_type": "RuntimeError", "exception_message": "CUDA error: out of memory"},
+            Transient,
+        ),
         ("execution_interrupted", {}, ProviderError),
     ],
 )

@@ -20,15 +20,15 @@ class Predictor(BaseRunner):
                 raise RuntimeError("weights/model.safetensors is not there")
             time.sleep(0.02)
 
-    def run(self, image: str, seconds: float = 0.0, fail: bool = False, full: bool = False) -> str:
-        """image: a data: URI; the answer is one too."""
+    def run(self, image: str, seconds: float = 0.0, fail: bool = False, full: str = "") -> str:
+        """image: a data: URI; the answer is one too.  full: how the memory's end is told; `-` for without a word."""
         print("predicting")
         Path(__file__).with_name("running").touch()  # a cancel that comes before this is lost on cog
         over = time.monotonic() + seconds
         while time.monotonic() < over:  # in steps: a cancel strikes between two of Python's, never within one
             time.sleep(0.02)
         if full:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise MemoryError if full == "-" else RuntimeError(full)
         if fail:
             raise ValueError("NSFW content detected" if seconds else "no such thing")
         given = Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))).convert("RGB")
