@@ -6,6 +6,56 @@ PostgreSQL's are in the file of the same name there.
 from __future__ import annotations
 
 from supervisor.schema.shared import part_refund_amount
+from supervisor.schema.sqlite.refusing import refuse_first
+
+_ACCOUNT_MAY_NOT = [
+    ("(NEW.seq >= OLD.seq OR NEW.epoch <> OLD.epoch) IS NOT TRUE", "seq of an account never falls"),
+    ("NEW.user_openid IS NOT OLD.user_openid", "user_openid of an account can not change"),
+    (
+        "NEW.balance IS NOT OLD.balance AND NOT EXISTS"
+        " (SELECT 1 FROM credit_entry WHERE id = (SELECT max(id) FROM credit_entry)"
+        " AND user_openid = NEW.user_openid AND amount = NEW.balance - OLD.balance)",
+        "balance of an account is moved by an entry in the ledger alone",
+    ),
+]
+_ENTRY_MAY_NOT = [
+    (
+        "NEW.id > 0 AND EXISTS (SELECT 1 FROM credit_entry WHERE id = NEW.id)",
+        "a credit entry with this id exists already",
+    ),
+    ("typeof(NEW.amount) <> 'integer'", "amount must be a whole number"),
+    (
+        "NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid)",
+        "the user has no account",
+    ),
+    (
+        "(SELECT balance FROM account WHERE user_openid = NEW.user_openid) + NEW.amount < 0",
+        "insufficient credits",
+    ),
+    (
+        "NEW.kind <> 'grant' AND (NEW.task_id IS NULL OR NEW.charge IS NULL)",
+        "debits and refunds name their task and charge",
+    ),
+    (
+        "EXISTS (SELECT 1 FROM credit_entry"
+        " WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind)",
+        "this charge of the task has such an entry already",
+    ),
+    (
+        "NEW.reference IS NOT NULL AND CASE NEW.reference"
+        " WHEN 'signup' THEN EXISTS (SELECT 1 FROM credit_entry"
+        " WHERE user_openid = NEW.user_openid AND reference = 'signup')"
+        " ELSE EXISTS (SELECT 1 FROM credit_entry WHERE reference = NEW.reference"
+        " AND reference IS NOT NULL AND reference <> 'signup') END",
+        "this grant was made already",
+    ),
+    (
+        "NEW.kind = 'refund' AND NOT EXISTS"
+        " (SELECT 1 FROM credit_entry WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'"
+        " AND user_openid = NEW.user_openid AND -amount >= NEW.amount)",
+        "a refund needs a debit of the same user, task and charge, and is never above it",
+    ),
+]
 
 
 def refunds() -> dict[str, str]:
@@ -49,38 +99,11 @@ def ledger() -> dict[str, str]:
         "account_kept": """BEFORE DELETE ON account BEGIN
         SELECT RAISE(ABORT, 'an account can not be deleted: the ledger refers to it');
     END""",
-        "account_guard": """BEFORE UPDATE ON account BEGIN
-        SELECT RAISE(ABORT, 'seq of an account never falls')
-            WHERE (NEW.seq >= OLD.seq OR NEW.epoch <> OLD.epoch) IS NOT TRUE;
-        SELECT RAISE(ABORT, 'user_openid of an account can not change') WHERE NEW.user_openid IS NOT OLD.user_openid;
-        SELECT RAISE(ABORT, 'balance of an account is moved by an entry in the ledger alone')
-            WHERE NEW.balance IS NOT OLD.balance AND NOT EXISTS
-                (SELECT 1 FROM credit_entry WHERE id = (SELECT max(id) FROM credit_entry)
-                 AND user_openid = NEW.user_openid AND amount = NEW.balance - OLD.balance);
+        "account_guard": f"""BEFORE UPDATE ON account BEGIN
+        {refuse_first(_ACCOUNT_MAY_NOT)}
     END""",
-        "credit_entry_guard": """BEFORE INSERT ON credit_entry BEGIN
-        SELECT RAISE(ABORT, 'a credit entry with this id exists already')
-            WHERE NEW.id > 0 AND EXISTS (SELECT 1 FROM credit_entry WHERE id = NEW.id);
-        SELECT RAISE(ABORT, 'amount must be a whole number') WHERE typeof(NEW.amount) <> 'integer';
-        SELECT RAISE(ABORT, 'the user has no account')
-            WHERE NOT EXISTS (SELECT 1 FROM account WHERE user_openid = NEW.user_openid);
-        SELECT RAISE(ABORT, 'insufficient credits')
-            WHERE (SELECT balance FROM account WHERE user_openid = NEW.user_openid) + NEW.amount < 0;
-        SELECT RAISE(ABORT, 'debits and refunds name their task and charge')
-            WHERE NEW.kind <> 'grant' AND (NEW.task_id IS NULL OR NEW.charge IS NULL);
-        SELECT RAISE(ABORT, 'this charge of the task has such an entry already')
-            WHERE EXISTS (SELECT 1 FROM credit_entry
-                          WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = NEW.kind);
-        SELECT RAISE(ABORT, 'this grant was made already')
-            WHERE NEW.reference IS NOT NULL AND CASE NEW.reference
-                WHEN 'signup' THEN EXISTS (SELECT 1 FROM credit_entry
-                    WHERE user_openid = NEW.user_openid AND reference = 'signup')
-                ELSE EXISTS (SELECT 1 FROM credit_entry WHERE reference = NEW.reference
-                    AND reference IS NOT NULL AND reference <> 'signup') END;
-        SELECT RAISE(ABORT, 'a refund needs a debit of the same user, task and charge, and is never above it')
-            WHERE NEW.kind = 'refund' AND NOT EXISTS
-                (SELECT 1 FROM credit_entry WHERE task_id = NEW.task_id AND charge = NEW.charge AND kind = 'debit'
-                 AND user_openid = NEW.user_openid AND -amount >= NEW.amount);
+        "credit_entry_guard": f"""BEFORE INSERT ON credit_entry BEGIN
+        {refuse_first(_ENTRY_MAY_NOT)}
     END""",
         "credit_entry_booked": """AFTER INSERT ON credit_entry BEGIN
         SELECT RAISE(ABORT, 'the ledger is append-only: an entry''s id is above all others')

@@ -31,6 +31,7 @@ from supervisor.schema.shared.retention_guards import (
 from supervisor.schema.shared.task_columns import BORN_WITH, SET_BACK, VISIBLE, refusal_of
 from supervisor.schema.shared.webhook_rows import told_on_sqlite
 from supervisor.schema.sqlite.money_triggers import ledger, refunds
+from supervisor.schema.sqlite.refusing import refuse_first
 
 NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now',(SELECT shift FROM rule))"
 UNSHIFTED_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ','now')"
@@ -87,8 +88,8 @@ def _legal_moves() -> str:
     )
 
 
-def _insert_guard() -> list[str]:
-    """Conditions that an INSERT into task_queue must not meet, each with its sentence."""
+def _insert_guard() -> str:
+    """The statement that refuses what an INSERT into task_queue may not give."""
     checks = [
         (
             "typeof(NEW.id) <> 'text' OR length(NEW.id) NOT BETWEEN 1 AND 64 OR NEW.id GLOB '*[^A-Za-z0-9_-]*'"
@@ -136,7 +137,46 @@ def _insert_guard() -> list[str]:
     ]
     for column, born in _BORN_WITH.items():
         checks.append((f"NEW.{column} IS NOT {born}", refusal_of(column)))
-    return [f"SELECT RAISE(ABORT, '{sentence}') WHERE {condition};" for condition, sentence in checks]
+    return refuse_first(checks)
+
+
+def _update_guard() -> str:
+    """The statement that refuses an UPDATE of task_queue that no step of its lifecycle makes."""
+    return refuse_first(
+        [
+            (
+                _differs(("rowid", *IMMUTABLE)),
+                "id, user_openid, type, params and created_at of a task can not change",
+            ),
+            (
+                "NEW.work_id IS NOT OLD.work_id AND (OLD.work_id IS NOT NULL"
+                " OR EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.work_id)"
+                " OR EXISTS (SELECT 1 FROM works WHERE id = NEW.work_id OR task_id = NEW.id))",
+                "work_id of a task is given once, by its admission, and to no other task",
+            ),
+            (
+                "NEW.run_after IS NOT OLD.run_after"
+                " AND NOT (OLD.status = 'pending' AND OLD.finished_at IS NOT NULL)"
+                f" AND NEW.run_after IS NOT {_normalised('OLD.run_after')} AND ({run_after_is_ours()}) IS NOT TRUE",
+                RUN_AFTER_IS_GIVEN_AT_INSERT,
+            ),
+            (f"({_differs(STEPS)}) AND ({steps_are_fixed()}) IS NOT TRUE", STEPS_ARE_FIXED),
+            (
+                "NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt",
+                "lease and attempt of a task never fall",
+            ),
+            (
+                "NEW.status NOT IN ('pending','processing','ai_processing','completed','failed','cancelled')",
+                "status must be pending, processing, ai_processing, completed, failed or cancelled",
+            ),
+            (
+                "OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND OLD.work_id IS NOT NULL"
+                " AND NOT EXISTS (SELECT 1 FROM works WHERE id = OLD.work_id)",
+                "this task's work was deleted, so it can not be retried",
+            ),
+            (f"({legal_update_on_sqlite()}) IS NOT TRUE", "the lifecycle of a task has no such step"),
+        ]
+    )
 
 
 def _holds_nul(text: str) -> str:
@@ -150,11 +190,10 @@ def _normalised(time: str) -> str:
 
 def triggers() -> dict[str, str]:
     """Every trigger by name, in the order of creation."""
-    lines = "\n        "
     final = "('completed','failed','cancelled')"
     return {
         "task_queue_born": f"""BEFORE INSERT ON task_queue BEGIN
-        {lines.join(_insert_guard())}
+        {_insert_guard()}
     END""",
         "task_queue_arrived": f"""AFTER INSERT ON task_queue BEGIN
         SELECT RAISE(ABORT, 'rowid of a task is above 0') WHERE NEW.rowid < 1;
@@ -167,26 +206,7 @@ def triggers() -> dict[str, str]:
         UPDATE wake SET dispatch = dispatch + 1;
     END""",
         "task_queue_guard": f"""BEFORE UPDATE ON task_queue BEGIN
-        SELECT RAISE(ABORT, 'id, user_openid, type, params and created_at of a task can not change')
-            WHERE {_differs(("rowid", *IMMUTABLE))};
-        SELECT RAISE(ABORT, 'work_id of a task is given once, by its admission, and to no other task')
-            WHERE NEW.work_id IS NOT OLD.work_id
-              AND (OLD.work_id IS NOT NULL OR EXISTS (SELECT 1 FROM task_queue WHERE work_id = NEW.work_id)
-                   OR EXISTS (SELECT 1 FROM works WHERE id = NEW.work_id OR task_id = NEW.id));
-        SELECT RAISE(ABORT, '{RUN_AFTER_IS_GIVEN_AT_INSERT}')
-            WHERE NEW.run_after IS NOT OLD.run_after AND NOT (OLD.status = 'pending' AND OLD.finished_at IS NOT NULL)
-              AND NEW.run_after IS NOT {_normalised("OLD.run_after")} AND ({run_after_is_ours()}) IS NOT TRUE;
-        SELECT RAISE(ABORT, '{STEPS_ARE_FIXED}')
-            WHERE ({_differs(STEPS)}) AND ({steps_are_fixed()}) IS NOT TRUE;
-        SELECT RAISE(ABORT, 'lease and attempt of a task never fall')
-            WHERE NEW.lease < OLD.lease OR NEW.attempt < OLD.attempt;
-        SELECT RAISE(ABORT, 'status must be pending, processing, ai_processing, completed, failed or cancelled')
-            WHERE NEW.status NOT IN ('pending','processing','ai_processing','completed','failed','cancelled');
-        SELECT RAISE(ABORT, 'this task''s work was deleted, so it can not be retried')
-            WHERE OLD.status IN ('failed','cancelled') AND NEW.status = 'pending' AND OLD.work_id IS NOT NULL
-              AND NOT EXISTS (SELECT 1 FROM works WHERE id = OLD.work_id);
-        SELECT RAISE(ABORT, 'the lifecycle of a task has no such step')
-            WHERE ({legal_update_on_sqlite()}) IS NOT TRUE;
+        {_update_guard()}
     END""",
         "task_queue_kept": f"""BEFORE DELETE ON task_queue WHEN OLD.status NOT IN {final} BEGIN
         SELECT RAISE(ABORT, 'an open task can not be deleted; cancel it first');
