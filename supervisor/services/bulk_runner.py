@@ -1,7 +1,8 @@
 """Runs the parts of actions on many tasks, with rests between them.  Blocks; call it in a thread.
 
 Any process that has the database may run them, also several at once: `do_part` sees to it that each part is done once.
-A part is as small, and the rest after it as long, that the writer's lock is free for others most of the time.
+A part is as small, and the rest after it as long, that the writer is free for others most of the time, and that whoever
+comes meanwhile waits a few milliseconds for it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from collections.abc import Callable
 
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, as_sentence
-from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS
+from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS, fitting
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.selection.task_filter import BadFilter
 from supervisor.store.operators import bulk_actions
 
 log = logging.getLogger("darkroom")
 
-Part = tuple[str, bulk_actions.View]
+Task = tuple[str, bulk_actions.View]
 
 TASKS_AT_ONCE = 10
+# On SQLite others wait for the one writer, and a turn of theirs is 10 ms: a part that takes longer is made smaller.
+HELD_SECONDS = 0.008
 OTHERS_RUN_SECONDS = 0.5  # until another look, where another process does the parts
 
 
@@ -34,29 +37,40 @@ def run_action(
     told: Callable[[], None] = lambda: None,
 ) -> None:
     """Run an action until it is done or stopped, or until `stop` is set.  told: called after each part."""
+    at_once = 1
     while not stop.is_set():
         following = database.read(lambda tx: bulk_actions.next_tasks(tx, settings, bulk_id))
         if following is None:
             return
-        step, tasks = following.step, following.tasks
-        parts = [tasks[n : n + TASKS_AT_ONCE] for n in range(0, len(tasks), TASKS_AT_ONCE)] or [[]]
-        for n, part in enumerate(parts):
-
-            def do(tx: Transaction, step: int = step + n, part: list[Part] = part) -> tuple[bool, float]:
-                began = time.monotonic()
-                is_done = bulk_actions.do_part(tx, settings, bulk_id, step, part)
-                return (
-                    is_done,
-                    time.monotonic() - began,
-                )  # without the wait for the writer, which delays no other write
-
-            is_done, seconds = database.write(do).result()
+        step, left = following.step, following.tasks
+        while True:
+            part, left = left[:at_once], left[at_once:]
+            is_done, seconds = _do_part(database, settings, bulk_id, step, part)
             if not is_done:
                 stop.wait(OTHERS_RUN_SECONDS)
                 break
             told()
             if stop.wait(max(SHORTEST_REST_SECONDS, REST * seconds)):
                 return
+            if not left:
+                break
+            step += 1
+            at_once = fitting(at_once, seconds, within_seconds=HELD_SECONDS, most=TASKS_AT_ONCE)
+
+
+def _do_part(
+    database: Database, settings: Settings, bulk_id: str, step: int, part: list[Task]
+) -> tuple[bool, float]:
+    """(whether it was ours to do, the seconds for which the writer was held: with the commit, without the wait)."""
+    began = 0.0
+
+    def do(tx: Transaction) -> bool:
+        nonlocal began
+        began = time.monotonic()
+        return bulk_actions.do_part(tx, settings, bulk_id, step, part)
+
+    is_done = database.write(do).result()
+    return is_done, time.monotonic() - began
 
 
 def run_all(

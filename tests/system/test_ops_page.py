@@ -295,6 +295,24 @@ def receiver() -> Iterator[WebhookReceiver]:
         yield served
 
 
+def test_nothing_that_is_long_makes_a_phones_page_or_a_dialog_wider(
+    house: RunningSystem, open_page: Callable[..., Page]
+) -> None:
+    user = "wx_" + "o" * 110
+    house.order("photography", user=user)
+    page = open_page()
+    page.find_task(user)
+    page.click("#found button[data-key^='user:']")
+    eventually("the user", lambda: page.text("#user-title") == user)
+    assert page.fits_a_phone()
+    page.click("#user-close")
+    page.js(
+        "document.querySelector('#troubles').innerHTML ="
+        " `<p class='trouble bad'><span>https://example.org/${'x'.repeat(300)}</span></p>`"
+    )
+    assert page.fits_a_phone()
+
+
 @pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
 def test_a_webhook_that_was_refused_is_sent_again_and_no_rule_of_axe_is_broken_meanwhile(
     house: RunningSystem, open_page: Callable[..., Page], receiver: WebhookReceiver

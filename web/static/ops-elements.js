@@ -29,6 +29,8 @@ export function button(what, target, act) {
     "data-target": target, "aria-label": `${label}: ${target}`, onclick: act }, label);
 }
 
+const LONGEST_WORD = 40; // of what stays in one piece: codes, types, times
+
 export const state = (text, kind) => make("span", { class: `state ${kind ?? ""}` }, text);
 export const kindOf = (text) => GOOD[text] ?? BAD[text] ?? "wait";
 export const mono = (text) => make("span", { class: "mono" }, text ?? "–");
@@ -36,12 +38,14 @@ export const taskLink = (id, onTask) => make("button", { type: "button", class: 
 
 export const userLink = (user, onUser) => make("button", { type: "button", class: "link-like", "data-key": `user:${user}`, onclick: () => onUser(user) }, user);
 
+const isLong = (cell) => typeof cell === "string" && cell.length > LONGEST_WORD;
+
 /** A table under a heading.  columns: [[title, isNumber?]], the last may be "" for what can be done. */
 export function table(title, columns, rows, aside) {
   const head = make("div", { class: "head" }, make("h2", {}, title), aside ?? null);
   if (!rows.length) return [head, make("p", { class: "hint" }, tell("none"))];
   const cells = (row) => row.map((cell, n) => make("td", {
-    class: columns[n][0] === "" ? "act" : columns[n][1] ? "number" : null, "data-title": columns[n][0] || null,
+    class: columns[n][0] === "" ? "act" : columns[n][1] ? "number" : isLong(cell) ? "long" : null, "data-title": columns[n][0] || null,
   }, ...(Array.isArray(cell) ? cell : [cell])));
   return [head, make("table", {},
     make("thead", {}, make("tr", {}, ...columns.map(([name, isNumber]) => name === "" ? make("td", {}) : make("th", { scope: "col", class: isNumber ? "number" : null }, name)))),

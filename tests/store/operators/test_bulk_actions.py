@@ -383,3 +383,26 @@ def test_a_part_that_is_done_forgets_earlier_failures(store: Store, failed_task:
     assert show(store, bulk_id)["failure"] is None
     assert store.write(lambda tx: bulk_actions.note_failure(tx, bulk_id, "It broke.")) == "running"
     assert store.write(lambda tx: bulk_actions.note_failure(tx, "none", "It broke.")) is None
+
+
+@pytest.mark.parametrize(("held", "sizes"), [(0.0, [1] * 9), (3600.0, [1, 2, 3, 3])])
+def test_a_part_is_as_large_as_holds_the_writer_for_a_moment(
+    store: Store,
+    failed_task: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    held: float,
+    sizes: list[int],
+) -> None:
+    monkeypatch.setattr(bulk_runner, "HELD_SECONDS", held)
+    monkeypatch.setattr(bulk_runner, "TASKS_AT_ONCE", 3)
+    as_ever, done = bulk_actions.do_part, list[int]()
+
+    def do_part(tx: Any, settings: Any, bulk_id: str, step: int, tasks: Any) -> bool:
+        done.append(len(tasks))
+        return as_ever(tx, settings, bulk_id, step, tasks)
+
+    monkeypatch.setattr(bulk_actions, "do_part", do_part)
+    for n in range(9):
+        failed_task(f"o-{n}")
+    assert run(store, start(store, "retry", code="invalid_input")["id"])["done"] == 9
+    assert done == [*sizes, 0]
