@@ -23,6 +23,7 @@ BENCHES = (
     "reconnection",
     "submit_throughput",
     "postgres_submit",
+    "doors",
     "scrape_cost",
     "large_tables",
     "idle_cost",

@@ -2,7 +2,9 @@
 
 Each turn is a whole `darkroom up` of one build with an empty database of its own.  Only ratios
 count: other load on the machine moves both builds' figures together.  PARTS=work or PARTS=idle measures only how fast
-work is done (`bench.against_turn`), or only what doing nothing costs (`bench.idle_turn`).
+work is done (`bench.against_turn`), or only what doing nothing costs (`bench.idle_turn`).  PARTS=remote measures what
+polls of remote jobs cost (`bench.remote_turn`), and only then: it takes minutes.  TURNS is the number of turns of each
+build.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from bench.peers.running import new_database
 from bench.postgres_server import postgres_server
 from tests.support.running_system import REPOSITORY
 
-TURNS = 3
+TURNS = int(os.environ.get("BENCH_TURNS", "3"))
 OLD, KINDS, PARTS = "BENCH_OLD", "BENCH_KINDS", "BENCH_PARTS"
-PROGRAMS = {"work": "against_turn.py", "idle": "idle_turn.py"}
+PROGRAMS = {"work": "against_turn.py", "idle": "idle_turn.py", "remote": "remote_turn.py"}
+PARTS_UNSAID = "work,idle"
 
 Turns = dict[str, list[dict[str, float]]]
 
@@ -40,7 +43,7 @@ def run() -> dict[str, str]:
             for turn in range(TURNS):
                 for build, folder in (("old", tree), ("new", REPOSITORY)):
                     found: dict[str, float] = {}
-                    for part in os.environ.get(PARTS, ",".join(PROGRAMS)).split(","):
+                    for part in os.environ.get(PARTS, PARTS_UNSAID).split(","):
                         name = f"{part}_{build}_{turn}"
                         url = new_database(server, name) if kind == "postgresql" else kind
                         found |= _turn(folder, PROGRAMS[part], url)

@@ -19,6 +19,7 @@ class Load:
     statuses: dict[int, int] = field(default_factory=dict)
     milliseconds: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of the server, and of its database's, while it was loaded
 
     @property
     def per_second(self) -> float:
@@ -63,12 +64,14 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-async def run_load(url: str, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
-    """POST the same body over and over for so long."""
+async def run_load(
+    url: str, path: str, body: bytes, *, connections: int, seconds: float, headers: str = ""
+) -> Load:
+    """POST the same body over and over for so long.  headers: further lines, each with its end."""
     host = urlsplit(url).netloc
     request = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{headers}\r\n"
     ).encode() + body
     load, over = Load(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -15,9 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import psutil
 
 from bench.figures import Quantiles
 from bench.http_load import Load, run_load
@@ -47,12 +50,19 @@ def compared(new_dsn: Callable[[str], str], rounds: int = ROUNDS, seconds: float
         "group": "group-commit floor: minimal aiohttp, one writer",
     }
     found = {
-        name: f"{medians[kind]:,.0f} requests/s  {Quantiles.of(_milliseconds(loads[kind]))}"
+        name: f"{medians[kind]:,.0f} requests/s  {Quantiles.of(_milliseconds(loads[kind]))}  "
+        f"{_cpu_of(loads[kind]):.0f} µs of CPU each"
         for kind, name in names.items()
     }
     found["darkroom / floor"] = f"{medians['darkroom'] / medians['group']:.2f}"
     found["darkroom / bare"] = f"{medians['darkroom'] / medians['bare']:.2f}"
+    found["CPU of bare / darkroom"] = f"{_cpu_of(loads['bare']) / _cpu_of(loads['darkroom']):.2f}"
     return found
+
+
+def _cpu_of(loads: list[Load]) -> float:
+    """Microseconds of the server and its database for each order, median of the rounds."""
+    return statistics.median(1e6 * load.cpu_seconds / len(load.milliseconds) for load in loads)
 
 
 def _milliseconds(loads: list[Load]) -> list[float]:
@@ -60,19 +70,25 @@ def _milliseconds(loads: list[Load]) -> list[float]:
 
 
 def _measure(kind: str, seconds: float, dsn: str) -> Load:
-    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, _server(kind, Path(name), dsn) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="dr-bench-") as name,
+        _server(kind, Path(name), dsn) as (url, pid),
+    ):
         image = _upload(url) if kind == "darkroom" else "01JABCDEFGHJKMNPQRSTVWXYZ0"
         order = {"type": "photography", "params": {"images": [image], "sceneId": "studio"}}
+        pids = [pid, *([_postgres_pid(dsn)] if dsn else [])]
+        spent = _cpu_seconds(pids)
         load = asyncio.run(
             run_load(url, "/v1/tasks", json.dumps(order).encode(), connections=CONNECTIONS, seconds=seconds)
         )
+        load.cpu_seconds = _cpu_seconds(pids) - spent
     if set(load.statuses) != {202}:
         raise RuntimeError(f"{kind} answered {load.statuses}, not 202 alone.")
     return load
 
 
 @contextlib.contextmanager
-def _server(kind: str, folder: Path, dsn: str) -> Iterator[str]:
+def _server(kind: str, folder: Path, dsn: str) -> Iterator[tuple[str, int]]:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("DARKROOM_")}
     environ |= LIFTED | {
         "DARKROOM_DATA_DIR": str(folder),
@@ -91,7 +107,7 @@ def _server(kind: str, folder: Path, dsn: str) -> Iterator[str]:
         command = [sys.executable, "-m", servers, kind, str(folder), dsn]
     process = subprocess.Popen(command, env=environ, cwd=folder)
     try:
-        yield _address(process, folder / "url")
+        yield _address(process, folder / "url"), process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -104,6 +120,23 @@ def _address(process: subprocess.Popen[bytes], file: Path) -> str:
             raise RuntimeError(f"The server did not start: {process.args}.")
         time.sleep(0.02)
     return file.read_text().strip()
+
+
+def _postgres_pid(dsn: str) -> int:
+    """Of the server's first process, by the file in the folder of its data, where its socket is too."""
+    [folder] = urllib.parse.parse_qs(urllib.parse.urlsplit(dsn).query)["host"]
+    return int((Path(folder) / "postmaster.pid").read_text().split()[0])
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    """CPU time of the processes and all below them, ended ones too."""
+    total = 0.0
+    for pid in pids:
+        first = psutil.Process(pid)
+        for process in [first, *first.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:4])
+    return total
 
 
 def _upload(url: str) -> str:

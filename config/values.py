@@ -226,6 +226,7 @@ class Settings(Table):
         return self.demo_user and self.on_loopback
 
 
+@functools.lru_cache(maxsize=64)  # the same few, several times at every request
 def is_loopback(host: str) -> bool:
     """True for `localhost` and for the addresses 127.0.0.0/8 and ::1."""
     if host.lower() == "localhost":

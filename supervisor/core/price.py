@@ -8,6 +8,7 @@ triggers refund floor(unit part × missing ÷ units); if a unit is not a picture
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ def _units(price: Price, count: int, parameters: Mapping[str, Any]) -> Fraction:
     return _exact(seconds)
 
 
+@functools.lru_cache(maxsize=1024)  # prices and lengths are few
 def _exact(number: float) -> Fraction:
     """The number as it was written: 0.1 is exactly a tenth."""
     return Fraction(str(number))

@@ -3,6 +3,10 @@
 While one batch is being committed, the next one collects submissions.  A step takes all that wait when it runs, so the
 size of a batch follows the load, and a single submission does not wait for others.  The answers of a batch return to
 the event loop in one call.  A submission is stored even if its caller has disconnected.
+
+Where steps run side by side, a second one would only make both batches smaller, at twice the cost, and would often wait
+for the accounts that the first has locked.  So it begins only if the first one takes long: perhaps it waits for an
+account that another process has locked, and that concerns no order of the second.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 
 MOST_STEPS_UNDER_WAY = 2  # one that is committed and one that collects
 MOST_IN_A_CROWD = 256  # others write too
+LONG_SECONDS = 0.05  # some ten times an ordinary transaction
 
 _Waiting = tuple[NewTask, "asyncio.Future[Submitted]"]
 
@@ -31,7 +36,7 @@ class Submissions:
         self._settings, self._database, self._order = settings, database, order
         self._waiting: collections.deque[_Waiting] = collections.deque()  # emptied by the writer's thread
         self._steps = self._pending = 0
-        self._is_planned = False
+        self._planned: asyncio.Handle | None = None
 
     async def submit(self, new: NewTask) -> Submitted:
         """The stored task, or the one with the same key.  Raises the outcome of a refusal."""
@@ -43,12 +48,16 @@ class Submissions:
 
     def _plan_step(self) -> None:
         """Schedule a step; it also takes submissions of the same turn of the event loop."""
-        if not self._is_planned and self._steps < MOST_STEPS_UNDER_WAY:
-            self._is_planned = True
-            asyncio.get_running_loop().call_soon(self._start_step)
+        if self._planned is not None or self._steps == MOST_STEPS_UNDER_WAY:
+            return
+        loop = asyncio.get_running_loop()
+        if self._steps and self._database.runs_side_by_side:
+            self._planned = loop.call_later(LONG_SECONDS, self._start_step)
+        else:
+            self._planned = loop.call_soon(self._start_step)
 
     def _start_step(self) -> None:
-        self._is_planned = False
+        self._planned = None
         loop, pending = asyncio.get_running_loop(), self._pending
         crowd: list[_Waiting] = []
 
@@ -66,6 +75,9 @@ class Submissions:
             outcomes = [failure] * len(crowd) if failure is not None else done.result()
             for (_, answer), outcome in zip(crowd, outcomes, strict=True):
                 self._answer(answer, outcome)
+            if self._planned is not None and not self._steps:
+                self._planned.cancel()  # it may have waited for this end
+                self._planned = None
             if self._waiting:
                 self._plan_step()
 

@@ -22,15 +22,19 @@ from supervisor.core.errors import (
     TooManyOpenTasks,
 )
 from supervisor.schema.migrate import migrate
+from supervisor.services import submission_batcher
 from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.services.submission_batcher import Submissions
 from supervisor.store.ledger import credits
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
-from tests.conftest import Store
-from tests.support.databases import fresh_settings, open_quickly
+from tests.conftest import Store, wait_until
+from tests.support.databases import Plain, fresh_settings, open_quickly
 
+_WAITS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 
 
@@ -185,6 +189,37 @@ async def test_many_submissions_become_few_transactions(shop: Any) -> None:
     outcomes = await asyncio.gather(*(way.submit(_new(f"o-{n % 7}")) for n in range(200)))
     assert len({outcome.view["task_id"] for outcome in outcomes}) == 200
     assert len(written) < 10
+
+
+@pytest.mark.postgresql_only
+@pytest.mark.parametrize("long_seconds", [600.0, 0.01])
+async def test_orders_that_come_during_a_transaction_are_the_next_one_unless_it_takes_long(
+    store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch, long_seconds: float
+) -> None:
+    monkeypatch.setattr(submission_batcher, "LONG_SECONDS", long_seconds)
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
+    written: list[Any] = []
+    write = store.database.write
+    monkeypatch.setattr(store.database, "write", lambda step: (written.append(step), write(step))[1])
+    producer.execute("BEGIN")
+    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    held = asyncio.create_task(way.submit(_new("held")))
+    await asyncio.to_thread(
+        wait_until, lambda: producer.execute(_WAITS).fetchone() == (1,), "it waits for the account"
+    )
+    others = asyncio.gather(*(way.submit(_new("free")) for _ in range(12)))
+    if long_seconds < 1:
+        await others
+        assert not held.done()
+        producer.execute("ROLLBACK")
+    else:
+        await asyncio.sleep(0.1)  # two of the pauses that it would make by itself
+        assert len(written) == 1 and not others.done()
+        producer.execute("ROLLBACK")
+        await others
+        assert len(written) == 2
+    assert isinstance(await held, Submitted)
 
 
 def test_equal_orders_in_a_batch_are_one_task(shop: Any) -> None:

@@ -289,7 +289,12 @@ class BatchedStep(Generic[A, T]):
 
 
 class Database(abc.ABC):
-    """One database, opened on first use, so that it may be made before a fork."""
+    """One database, opened on first use, so that it may be made before a fork.
+
+    runs_side_by_side: whether a step may run while another of this process is not committed yet.
+    """
+
+    runs_side_by_side = False
 
     def __init__(self) -> None:
         self._readers: concurrent.futures.ThreadPoolExecutor | None = None

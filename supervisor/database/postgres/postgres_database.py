@@ -56,6 +56,8 @@ class PostgresDatabase(Database):
     pooled: the address leads to a pooler in transaction mode.
     """
 
+    runs_side_by_side = True
+
     def __init__(self, url: str, *, connections: int = CONNECTIONS, pooled: bool = False) -> None:
         super().__init__()
         self.url, self.pooled, self._connections = url, pooled, connections

@@ -10,6 +10,8 @@ from supervisor.schema.shared import part_refund_amount
 
 _LINES = "\n    "
 _NEW = "REFERENCING NEW TABLE AS new_rows"
+# Each order says "open the accounts that are missing", and mostly none is: the trigger runs for no row too.
+_IF_NONE = "IF NOT EXISTS (SELECT 1 FROM new_rows) THEN RETURN NULL; END IF;"
 
 
 def refund(ended: str) -> str:
@@ -42,7 +44,8 @@ def part_refund(ended: str) -> str:
 
 def bookings(lock_accounts: str) -> list[Trigger]:
     """Entries move balances; a new account has its grant.  lock_accounts: locks those of `new_rows` in order."""
-    booked = f"""IF (SELECT count(*) FROM (SELECT 1 FROM new_rows LIMIT 2) AS two) > 1 THEN
+    booked = f"""{_IF_NONE}
+    IF (SELECT count(*) FROM (SELECT 1 FROM new_rows LIMIT 2) AS two) > 1 THEN
         {lock_accounts}
     END IF;
     UPDATE account SET balance = account.balance + booked.amount
@@ -53,7 +56,8 @@ def bookings(lock_accounts: str) -> list[Trigger]:
     INSERT INTO metric_delta (name, labels, value)
         SELECT 'darkroom_credits_total', '{{"kind":"' || kind || '"}}', sum(abs(amount)) FROM new_rows GROUP BY kind;
     RETURN NULL;"""
-    granted = """INSERT INTO credit_entry (user_openid, kind, amount, reference)
+    granted = f"""{_IF_NONE}
+    INSERT INTO credit_entry (user_openid, kind, amount, reference)
         SELECT new_rows.user_openid, 'grant', rule.signup_grant, 'signup' FROM new_rows, rule
         WHERE rule.signup_grant > 0 ORDER BY new_rows.user_openid;
     RETURN NULL;"""
