@@ -25,7 +25,6 @@ from tests.support.running_system import running_system
 ROUNDS = 3
 SECONDS = 3.0
 CONNECTIONS = 32
-IMAGE = "https://example.org/p.jpg"
 PROMPT = "a portrait in the evening light"
 
 
@@ -38,11 +37,11 @@ class Door(NamedTuple):
     headers: str = ""
 
 
-def _doors(type_: str) -> dict[str, dict[str, Door]]:
+def _doors(type_: str, image: str) -> dict[str, dict[str, Door]]:
     """{plain order: it, and what is compared with it}."""
-    params = {"images": [IMAGE], "prompt": PROMPT}
+    params = {"images": [image], "prompt": PROMPT}
     plain = {"type": type_, "params": params}
-    own = {"image": IMAGE, "prompt": PROMPT}
+    own = {"image": image, "prompt": PROMPT}
     return {
         "at once": {
             "plain": Door("/v1/tasks", plain, 202),
@@ -65,9 +64,12 @@ def _doors(type_: str) -> dict[str, dict[str, Door]]:
 
 def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, str]:
     """{door: µs of CPU for each order, and orders a CPU second as a share of the plain one's}."""
-    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
-        with submit_throughput._server("darkroom", Path(name), "") as (url, pid):
-            found = _compared(url, pid, _doors("photography")["at once"], rounds, seconds)
+    with (
+        tempfile.TemporaryDirectory(prefix="dr-bench-") as name,
+        submit_throughput._server("darkroom", Path(name), "") as (url, pid),
+    ):
+        doors = _doors("photography", submit_throughput._upload(url))["at once"]
+        found = _compared(url, pid, doors, rounds, seconds)
     settings = {
         "TASKS__noop__PROVIDER": "noop",
         "PROVIDERS__noop__KIND": "python",
@@ -80,7 +82,9 @@ def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, str]:
             for each in psutil.Process(system.pid).children(recursive=True)
             if "web" in each.cmdline()
         )
-        return found | _compared(system.url, web, _doors("noop")["held"], rounds, seconds)
+        return found | _compared(
+            system.url, web, _doors("noop", system.upload_sample())["held"], rounds, seconds
+        )
 
 
 def _compared(url: str, pid: int, doors: dict[str, Door], rounds: int, seconds: float) -> dict[str, str]:
@@ -99,7 +103,12 @@ def _figures(plain: list[float], door: list[float]) -> str:
 
 def _microseconds(url: str, pid: int, name: str, door: Door, seconds: float) -> float:
     load: Callable[[float], Any] = lambda s: run_load(  # noqa: E731
-        url, door.path, json.dumps(door.body).encode(), connections=CONNECTIONS, seconds=s, headers=door.headers
+        url,
+        door.path,
+        json.dumps(door.body).encode(),
+        connections=CONNECTIONS,
+        seconds=s,
+        headers=door.headers,
     )
     asyncio.run(load(0.3))
     before = _cpu_seconds(pid)

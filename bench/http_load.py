@@ -45,7 +45,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, separator, body = self._received.partition(b"\r\n\r\n")
-        if not separator or len(body) < _length(head):
+        if not separator or not _is_whole(head, body):
             return
         self._received = b""
         status = int(head[9:12])
@@ -89,6 +89,8 @@ async def run_load(
     return load
 
 
-def _length(head: bytes) -> int:
+def _is_whole(head: bytes, body: bytes) -> bool:
     lowered = head.lower()
-    return int(lowered.partition(b"content-length:")[2].partition(b"\r\n")[0])
+    if b"transfer-encoding: chunked" in lowered:
+        return body.endswith(b"0\r\n\r\n")
+    return len(body) >= int(lowered.partition(b"content-length:")[2].partition(b"\r\n")[0])

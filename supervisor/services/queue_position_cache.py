@@ -45,8 +45,7 @@ class FreshOrder:
 
     async def latest(self) -> WaitingOrder:
         """The newest reading.  Raises the database's exceptions."""
-        old = time.monotonic() - self._begun_at
-        if self._order is None or old >= max(AT_MOST_EVERY_SECONDS, PAUSES * self._took):
+        if (order := self.fresh()) is None:
             if self._reading is None:
                 self._begun_at = time.monotonic()
                 self._since.clear()
@@ -56,8 +55,14 @@ class FreshOrder:
             await asyncio.wait({reading}, timeout=None if self._order is None else PATIENCE_SECONDS)
             if reading.done():
                 reading.result()
-        assert self._order is not None
-        return self._order
+            order = self._order
+        assert order is not None
+        return order
+
+    def fresh(self) -> WaitingOrder | None:
+        """The newest reading; None if there is none, or if it is time for another."""
+        old = time.monotonic() - self._begun_at
+        return self._order if old < max(AT_MOST_EVERY_SECONDS, PAUSES * self._took) else None
 
     async def placed(self, view: Mapping[str, Any]) -> dict[str, Any]:
         """The view with its position and ETA; the order is read only for open tasks."""

@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 
 from config.settings import Settings
+from supervisor.core.queue_position import WaitingOrder
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.services.queue_position_cache import FreshOrder
 from supervisor.store.tasks.new_task import NewTask
@@ -40,11 +41,24 @@ class Submissions:
 
     async def submit(self, new: NewTask) -> Submitted:
         """The stored task, or the one with the same key.  Raises the outcome of a refusal."""
-        self._pending = (await self._order.latest()).pending
+        return await self.begin(new)
+
+    def begin(self, new: NewTask) -> asyncio.Future[Submitted]:
+        """The result of `submit`, which is under way: shield it where the caller may go."""
+        order = self._order.fresh()
+        return (
+            asyncio.ensure_future(self._begin_after_reading(new)) if order is None else self._add(new, order)
+        )
+
+    async def _begin_after_reading(self, new: NewTask) -> Submitted:
+        return await self._add(new, await self._order.latest())
+
+    def _add(self, new: NewTask, order: WaitingOrder) -> asyncio.Future[Submitted]:
+        self._pending = order.pending
         answer: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
         self._waiting.append((new, answer))
         self._plan_step()
-        return await answer
+        return answer
 
     def _plan_step(self) -> None:
         """Schedule a step; it also takes submissions of the same turn of the event loop."""

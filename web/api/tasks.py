@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -103,13 +103,16 @@ async def _stored(request: web.Request, trace: str) -> Submitted:
         trace=trace,
         proofs=identity.proofs,
     )
-    return await hand_in(context, new)
+    return await stored(context, new, context.submissions.begin(new))
 
 
-async def hand_in(context: Context, new: NewTask) -> Submitted:
-    """The stored order, or the earlier one with the same key.  Raises as `Submissions.submit`, and BadTask."""
+async def stored(context: Context, new: NewTask, submission: Awaitable[Submitted]) -> Submitted:
+    """The stored order, or the earlier one with the same key.  submission: of `new`, under way.
+
+    Raises as `Submissions.submit`, and BadTask.
+    """
     try:
-        return await context.submissions.submit(new)
+        return await submission
     except BadTask:
         raise
     except BadParams as bad:  # only the store finds a missing image

@@ -6,6 +6,7 @@ usual name of a prompt, a number of pictures or an input is taken for that, and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -56,7 +57,7 @@ def params_of(members: Mapping[str, Any], task_type: TaskType, *, is_form: bool 
     declared = task_type.parameters.get("properties")
     declared = declared if isinstance(declared, dict) else {}
     led = task_type.doors.map
-    order = {name: n for n, name in enumerate((*led, *USUAL))}
+    order = _order_of(tuple(led))
     params: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     for name in sorted(members, key=lambda each: (order.get(each, len(order)), each)):
@@ -78,6 +79,12 @@ def params_of(members: Mapping[str, Any], task_type: TaskType, *, is_form: bool 
     if parameters:
         params["parameters"] = parameters
     return params
+
+
+@functools.lru_cache(maxsize=256)  # a type has one `map`
+def _order_of(led: tuple[str, ...]) -> dict[str, int]:
+    """{name: its place} of all names that mean something, the declared ones first."""
+    return {name: n for n, name in enumerate((*led, *USUAL))}
 
 
 def _entries(name: str, value: Any) -> list[Any]:

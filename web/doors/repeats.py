@@ -7,7 +7,6 @@ that its connection ended before its answer was fully written, and a repeat wait
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +17,7 @@ from supervisor.database.interface.database import Database
 from supervisor.store.tasks import cut_orders
 from supervisor.store.tasks.new_task import NewTask, Repeatable
 from supervisor.store.tasks.submit import Submitted
-from web.api.tasks import hand_in
+from web.api.tasks import stored
 from web.handling.context import CONTEXT, context_of
 from web.http.problems import problem_of
 
@@ -79,31 +78,35 @@ async def keep_cut_orders(app: web.Application) -> AsyncIterator[None]:
     await app[CUT_ORDERS].close()
 
 
-@contextlib.asynccontextmanager
-async def carried(request: web.Request, order: Repeatable) -> AsyncIterator[HandIn]:
+class Carried:
     """Gives the function that hands the order in.  The whole answer is to be written inside the block.
 
     Whatever ends the block otherwise has cut the answer off: the order may then be taken over by one repeat.
     """
-    context, cuts = context_of(request), request.app[CUT_ORDERS]
-    under_way: list[tuple[NewTask, asyncio.Future[Submitted]]] = []
 
-    async def hand_in_once(new: NewTask) -> Submitted:
-        await cuts.noted(order.place)
-        submission = asyncio.ensure_future(hand_in(context, new))
-        under_way.append((new, submission))
-        await asyncio.wait([submission])
-        return submission.result()
+    def __init__(self, request: web.Request, order: Repeatable) -> None:
+        self._request, self._order = request, order
+        self._under_way: list[tuple[NewTask, asyncio.Future[Submitted]]] = []
 
-    try:
-        yield hand_in_once
-    except BaseException as reason:
-        for new, submission in under_way:
+    async def __aenter__(self) -> HandIn:
+        return self._hand_in
+
+    async def __aexit__(self, _: object, reason: BaseException | None, __: object) -> None:
+        if reason is None:
+            return
+        for new, submission in self._under_way:
             if new.key is None:  # one with a key is found by its key
-                cuts.note(order, submission)
-        if not isinstance(reason, ConnectionError):
-            raise
-        # The caller has gone, or is to come again: nothing more is said, and no half of an answer looks like a whole.
-        if request.transport is not None:
-            request.transport.abort()
-        raise asyncio.CancelledError from None
+                self._request.app[CUT_ORDERS].note(self._order, submission)
+        if isinstance(reason, ConnectionError):
+            # The caller has gone, or is to come again: nothing more is said, and no half of an answer looks like a
+            # whole.
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise asyncio.CancelledError from None
+
+    async def _hand_in(self, new: NewTask) -> Submitted:
+        context = context_of(self._request)
+        await self._request.app[CUT_ORDERS].noted(self._order.place)
+        submission = context.submissions.begin(new)
+        self._under_way.append((new, submission))
+        return await stored(context, new, asyncio.shield(submission))

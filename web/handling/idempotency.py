@@ -18,6 +18,7 @@ from supervisor.store.tasks.new_task import Key
 from web.http.problems import unprocessable
 
 MOST_KEY_CHARACTERS = 255
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 REPLAYED = {"Idempotent-Replayed": "true"}
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')  # RFC 8941, section 3.3.3
 # Visible characters without quotation mark, backslash, comma, semicolon.
@@ -48,5 +49,4 @@ def parse_key(header: str) -> str | None:
 
 def hash_of(body: Any) -> str:
     """SHA-256 of the value in canonical form, without regard to the order of members and white space."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(body).encode()).hexdigest()

@@ -7,9 +7,18 @@ from aiohttp import web
 from web.handling.context import context_of
 from web.http.client_address import client_address
 
+_ORIGIN = web.RequestKey("ORIGIN", str)
+
 
 def origin_of(request: web.Request) -> str:
     """`http://HOST` or `https://HOST`, as the caller has written it."""
+    known = request.get(_ORIGIN)
+    if known is None:
+        known = request[_ORIGIN] = _origin_of(request)
+    return known
+
+
+def _origin_of(request: web.Request) -> str:
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport else None
     trusted = context_of(request).settings.trusted_proxies

@@ -35,10 +35,15 @@ async def refuse_encoded(request: web.Request, handler: Handler) -> web.StreamRe
 
 async def read_body(request: web.Request, most_bytes: int) -> bytes:
     """The whole body.  Raises as `pieces_of`."""
-    content = request.content
-    if content.is_eof() and content.exception() is None and content.total_bytes <= most_bytes:
-        return content.read_nowait()  # it came with the request's head: the usual case
+    if is_there(request, most_bytes):
+        return request.content.read_nowait()  # the usual case
     return b"".join([piece async for piece in pieces_of(request, most_bytes)])
+
+
+def is_there(request: web.Request, most_bytes: int) -> bool:
+    """Whether the whole body came with the request's head, and is no larger."""
+    content = request.content
+    return content.is_eof() and content.exception() is None and content.total_bytes <= most_bytes
 
 
 async def pieces_of(request: web.Request, most_bytes: float) -> AsyncGenerator[bytes]:

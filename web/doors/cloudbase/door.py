@@ -28,7 +28,7 @@ from supervisor.store.sql.rows import decoded, work_doc
 from supervisor.store.tasks import idempotency, search, user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.telemetry import tracing
-from web.api.tasks import hand_in
+from web.api.tasks import stored
 from web.api.works import delete_files
 from web.doors.cloudbase.calls import Add, Call, Count, Get, Remove, Update, call_of
 from web.doors.cloudbase.documents import task_document, work_document
@@ -181,7 +181,7 @@ async def _added(request: web.Request, order: Order, call_id: str) -> str:
             proofs=request[IDENTITY].proofs,
         )
         try:
-            submitted = await hand_in(context, new)
+            submitted = await stored(context, new, context.submissions.begin(new))
         except (KeyReused, IntegrityError):
             if order.task_id is None or not await _is_there(request, order):
                 raise

@@ -26,7 +26,7 @@ from web.doors.fal import uploads
 from web.doors.fal.words import Target, error_answer, queue_target, run_target, target_of
 from web.doors.held import View, check_room, news, sent, steps
 from web.doors.held_answers import failure_of, held_answer
-from web.doors.repeats import carried
+from web.doors.repeats import Carried
 from web.doors.type_names import name_of, type_named
 from web.handling.context import Context, context_of, user_of
 from web.handling.origin import origin_of
@@ -87,7 +87,7 @@ async def _order(request: web.Request, target: Target) -> web.StreamResponse:
         if target.what != "submit":
             check_room(context)
         order = repeatable(request, asked, since)
-        async with carried(request, order) as hand_in:
+        async with Carried(request, order) as hand_in:
             submitted, params = await handed_in(request, asked, order, hand_in)
             view = submitted.view
             headers = {"x-fal-request-id": view["task_id"]}

@@ -24,7 +24,7 @@ from web.doors.openai.answers import (
     picture,
     pictures,
 )
-from web.doors.repeats import carried
+from web.doors.repeats import Carried
 from web.doors.type_names import names_at, type_named
 from web.handling.context import Context, context_of
 from web.handling.origin import origin_of
@@ -89,7 +89,7 @@ async def _answered(request: web.Request, asked: Asked, since: Callable[[], floa
     context = context_of(request)
     check_room(context)
     order = repeatable(request, asked, since)
-    async with carried(request, order) as hand_in:
+    async with Carried(request, order) as hand_in:
         submitted, _ = await handed_in(request, asked, order, hand_in)
         if asked.wanted["stream"]:
             return await _streamed(request, context, submitted.view, asked)

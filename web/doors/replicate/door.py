@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
@@ -24,7 +23,7 @@ from web.doors.door_bodies import form_order, json_order
 from web.doors.door_orders import Asked, asked_of, beginning, handed_in, repeatable
 from web.doors.held import View, check_room, ended, news, sent, steps
 from web.doors.order_members import FormFile
-from web.doors.repeats import carried
+from web.doors.repeats import Carried
 from web.doors.replicate.models import (
     Model,
     model_by_version,
@@ -74,7 +73,7 @@ async def create(request: web.Request) -> web.Response:
         if seconds is not None:
             check_room(context)
         order = repeatable(request, asked, since)
-        async with carried(request, order) as hand_in:
+        async with Carried(request, order) as hand_in:
             submitted, params = await handed_in(request, asked, order, hand_in)
             view = submitted.view
             if seconds is not None:
@@ -221,16 +220,16 @@ async def _told(request: web.Request, view: View) -> web.Response:
 def _shown(
     request: web.Request, view: View, params: dict[str, Any], model: Model, *, is_order: bool = False
 ) -> dict[str, Any]:
-    proof = urlsplit(context_of(request).links.link(_stream_key(view["task_id"]))).query
+    origin, link = origin_of(request), context_of(request).links.link
     return prediction(
         view,
         model=model.name,
         version=model.version,
         given=params,
-        origin=origin_of(request),
-        link=_linked(request),
+        origin=origin,
+        link=lambda key: origin + link(key),
         is_order=is_order,
-        stream_proof=f"?{proof}",
+        stream_proof="?" + link(_stream_key(view["task_id"])).partition("?")[2],
     )
 
 
