@@ -6,7 +6,10 @@ one.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +53,7 @@ def job_of(
     reference: str = "",
 ) -> Job:
     """The job for the provider of this name; without inputs if it is only polled."""
-    return Job(
+    return _JobOfARow(
         task_id=claim.task_id,
         type=claim.type,
         params=_filled(worker, claim),
@@ -66,7 +69,7 @@ def job_of(
         outputs=tuple(
             claim.fixed[claim.step]["outputs"] if claim.fixed else worker.settings.tasks[claim.type].outputs
         ),
-        callback_url=callback_url(worker, name, reference) if reference else "",
+        make_callback_url=lambda: callback_url(worker, name, reference) if reference else "",
     )
 
 
@@ -80,6 +83,22 @@ def job_of_request(worker: Worker, claim: Claim, request: RemoteJob, scratch: Sc
         scratch=scratch,
         reference=request.reference,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _JobOfARow(Job):
+    """A job whose `callback_url` is made when it is read first: it costs a signature and two files, and most polls need
+    none."""
+
+    make_callback_url: Callable[[], str] = dataclasses.field(default=str, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.__dict__["callback_url"]:
+            del self.__dict__["callback_url"]  # so that the property below answers
+
+    @functools.cached_property  # type: ignore[misc]  # it stands behind the attribute, and not in its place
+    def callback_url(self) -> str:
+        return self.make_callback_url()
 
 
 def _filled(worker: Worker, claim: Claim) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import resource
@@ -18,8 +19,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from actors.attempts import jobs
 from actors.attempts.jobs import job_of
 from actors.files.scratch import Scratch
+from actors.providers.base import Job
 from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.rescue import Budget
@@ -200,6 +203,31 @@ async def test_a_task_under_which_a_worker_has_died_gets_a_child_of_its_own_and_
     assert (idle not in children()) == (deaths > 0)
     await run
     assert (children() == set()) == (deaths > 0), "who shares a child leaves it to the next"
+
+
+def test_the_address_for_reports_is_made_only_if_it_is_read_and_then_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make(_: object, name: str, reference: str) -> str:
+        made.append(f"{name}/{reference}")
+        return f"https://us.test/{name}/{reference}"
+
+    monkeypatch.setattr(jobs, "callback_url", make)
+    worker: Any = SimpleNamespace(settings=Settings(data_dir=tmp_path))
+
+    def job(reference: str) -> Job:
+        return job_of(
+            worker, _claim(), "studio", pictures=(0,), scratch=Scratch(tmp_path), reference=reference
+        )
+
+    polled = job("r-1")
+    assert dataclasses.replace(polled, callback_url="https://x.test").callback_url == "https://x.test"
+    assert job("").callback_url == "" and made == []
+    assert polled.callback_url == polled.callback_url == "https://us.test/studio/r-1"
+    assert dataclasses.replace(polled, count=2).callback_url == polled.callback_url
+    assert made == ["studio/r-1"]
 
 
 async def test_waiting_callers_are_served_in_order_and_may_leave(

@@ -59,13 +59,14 @@ class OrderValues:
             return self._secrets[placeholder.secret]
         if placeholder.name.startswith("params."):
             return param({"prompt": "", "count": len(job.pictures)} | dict(job.params), placeholder)
+        if placeholder.name == "callback_url":  # it is made when it is read
+            return job.callback_url or MISSING
         return {
             "task_id": job.task_id,
             "reference": job.reference,
             "count": len(job.pictures),
             # Each request of an order has its own seed; otherwise a service would make the same picture again.
             "seed": (job.seed + min(job.pictures, default=0)) % MOST_SEED,
-            "callback_url": job.callback_url or MISSING,
             "traceparent": tracing.traceparent() or MISSING,
         }.get(placeholder.name, MISSING)
 
