@@ -3,12 +3,15 @@
 Two orders a second by HTTP, of tasks that run for a second, and twenty streams that are read.  After a warm-up of
 a third of the time, the memory of each process is fitted by a line; its slope is told per hour.  Told are all pages
 (RSS), whose growth is a leak, and its own (USS): those grow in a forked part for hours without one, as pages that it
-shared with the fork server are written to.  `SOAK_SECONDS` and `SOAK_ORDERS_PER_SECOND` set others.
+shared with the fork server are written to.  `SOAK_SECONDS` and `SOAK_ORDERS_PER_SECOND` set others;
+`SOAK_DATABASE=postgres` runs on a PostgreSQL of its own instead of SQLite, and `SOAK_SAMPLES` names a file for the
+samples, as lines of JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -19,7 +22,9 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import psycopg
 
+from bench.postgres_server import postgres_server
 from supervisor.security.tokens import make_user_token
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import RunningSystem, running_system
@@ -42,18 +47,37 @@ SETTINGS = INSTANT | {
 def run() -> dict[str, str]:
     """{process: slope of its memory and its descriptors; the log; the tasks}."""
     seconds = float(os.environ.get("SOAK_SECONDS", SECONDS))
-    with tempfile.TemporaryDirectory(prefix="dr-soak-") as folder:
-        log = Path(folder) / "log"
-        with running_system(log=log, **SETTINGS) as system:
+    with contextlib.ExitStack() as opened:
+        log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="dr-soak-"))) / "log"
+        settings, url = dict(SETTINGS), ""
+        if os.environ.get("SOAK_DATABASE") == "postgres":
+            settings["DATABASE_URL"] = url = opened.enter_context(postgres_server())
+        with running_system(log=log, **settings) as system:
             samples, ordered, events = asyncio.run(_soak(system, seconds))
-            completed = system.sql("SELECT count(*) FROM task_queue WHERE status = 'completed'")[0][0]
-            stopped = system.sql("SELECT count(*) FROM task_queue WHERE status <> 'completed'")[0][0]
+            ends = _ends(system, url)
+        completed, stopped = ends.pop("completed", 0), sum(ends.values())
         size = log.stat().st_size
+    _keep(samples)
     told = {name: _told(values, seconds / 3) for name, values in sorted(samples.items())}
     return told | {
         "log": f"{size / KIB / max(1, ordered):.2f} KiB a task",
         "tasks": f"{ordered} ordered, {completed} completed, {stopped} not, {events} events in {STREAMS} streams",
     }
+
+
+def _ends(system: RunningSystem, url: str) -> dict[str, int]:
+    """{status: tasks}.  url: of PostgreSQL, or empty."""
+    query = "SELECT status, count(*) FROM task_queue GROUP BY status"
+    if not url:
+        return dict(system.sql(query))
+    with psycopg.connect(url) as connection:
+        return dict(connection.execute(query).fetchall())
+
+
+def _keep(samples: dict[str, list[Sample]]) -> None:
+    if name := os.environ.get("SOAK_SAMPLES"):
+        lines = [json.dumps([process, *each]) for process, values in samples.items() for each in values]
+        Path(name).write_text("\n".join(lines) + "\n")
 
 
 Sample = tuple[float, int, int, int]  # at, bytes in all, bytes of its own, descriptors
@@ -116,9 +140,11 @@ def _sampled(system: RunningSystem) -> dict[str, Sample]:
     for process in [supervisor, *supervisor.children(recursive=True)]:
         try:
             memory, open_files = process.memory_full_info(), process.num_fds()
+            above = names.get(process.ppid())
         except psutil.Error:
             continue
-        name = names.get(process.pid, process.name() if process.pid != system.pid else "supervisor")
+        its_own = names.get(process.pid, process.name() if process.pid != system.pid else "supervisor")
+        name = f"{its_own} of {above}" if above else its_own
         found[f"{name} ({process.pid})"] = (time.monotonic(), memory.rss, memory.uss, open_files)
     return found
 

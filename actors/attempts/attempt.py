@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import time
 from typing import Any
 
 import structlog
@@ -39,6 +40,7 @@ from supervisor.telemetry.spans import Span
 
 # Steps after which no log is kept: a success needs none, and a task may be put back a thousand times without a failure.
 WITHOUT_LOG = frozenset({"completed", "advanced", "handed_off", "postponed", "released"})
+MOVED_ON = "the task has moved on"
 
 log = structlog.get_logger(__name__)
 
@@ -86,8 +88,9 @@ async def _run(worker: Worker, running: Running, claim: Claim, span: Span) -> No
 async def _run_and_record(
     worker: Worker, running: Running, claim: Claim, span: Span, names: dict[str, Any], lines: Lines
 ) -> None:
-    bound = log.bind(**names)
-    bound.info("attempt_started", type=claim.type, waited_seconds=round(claim.wait_seconds, 4))
+    # A success is one line at `info`, so the last line says what the first ones say at `debug`.
+    bound = log.bind(**names, type=claim.type, waited_seconds=round(claim.wait_seconds, 3))
+    bound.debug("attempt_started")
     step: Step | None
     terms = terms_of(worker.settings, claim.type, claim.lane)
     limit = TimeLimit(terms.time_limit_seconds, lambda: running.cancel(Why.TIME_LIMIT))
@@ -99,18 +102,24 @@ async def _run_and_record(
     except CoroutineWouldNotEnd:
         span.fail("would_not_end")
         raise  # its slot is free again, and the process will be restarted
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cut:
         if running.work is not None and not running.work.done():  # this process ends, and everything with it
             raise
+        why = running.cancelled or Why.TIME_LIMIT
         step = _after_cancel(worker, running, claim)
-        span.fail((running.cancelled or Why.TIME_LIMIT).name.lower())
-    except LeaseLost:
+        span.fail(why.name.lower())
+        _so_far(bound, running).info("attempt_cut_off", reason=why.value)
+        drop_frames(cut)
+    except LeaseLost as lost:
         step = None
         span.fail(Why.LEASE_LOST.name.lower())
+        _so_far(bound, running).info("result_dropped", reason=MOVED_ON)
+        drop_frames(lost)
     except Exception as error:  # noqa: BLE001  every error becomes the attempt's verdict
-        step = _after_error(worker, running, claim, error, bound)
+        step = _after_error(worker, running, claim, error, _so_far(bound, running))
         span.fail(code_of(error))
-    await _record(worker, claim, with_lines(worker, claim, step, lines), bound, span)
+        drop_frames(error)
+    await _record(worker, running, claim, with_lines(worker, claim, step, lines), bound, span)
 
 
 def with_lines(worker: Worker, claim: Claim, step: Step | None, lines: Lines) -> Step | None:
@@ -146,17 +155,42 @@ async def _ended(work: asyncio.Task[Step | None], running: Running) -> Step | No
     return work.result()
 
 
-async def _record(worker: Worker, claim: Claim, step: Step | None, bound: Any, span: Span) -> None:
+async def _record(
+    worker: Worker, running: Running, claim: Claim, step: Step | None, bound: Any, span: Span
+) -> None:
     if step is None:
         return
     try:
         with tracing.span("record", task_id=claim.task_id, outcome=step.__name__):
             await worker.write(step, line=claim.task_id)
         span.set_attributes(outcome=step.__name__)
-        bound.info("attempt_ended", outcome=step.__name__)
+        _so_far(bound, running).info("attempt_ended", outcome=step.__name__)
     except LeaseLost:
         span.fail(Why.LEASE_LOST.name.lower())
-        bound.info("result_dropped", reason="the task has moved on")
+        _so_far(bound, running).info("result_dropped", reason=MOVED_ON)
+
+
+def drop_frames(error: BaseException) -> None:
+    """Free what the frames hold that an error, and those it came from, went through: pictures, answers, their task.
+
+    The task knows the error, so this is a cycle.  The collector, which runs seldom, would free it after hundreds of
+    failures.  The frames are not cleared: an error of a commit is shared by all who waited for it.
+    """
+    left, met = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) not in met:
+            met.add(id(each))
+            each.__traceback__ = None
+            left += [cause for cause in (each.__cause__, each.__context__) if cause is not None]
+
+
+def _so_far(bound: Any, running: Running) -> Any:
+    """The logger, with the seconds since the attempt began and the provider of its newest request, if it made one."""
+    told: dict[str, Any] = {"seconds": round(time.monotonic() - running.began_at, 3)}
+    if running.provider:
+        told["provider"] = running.provider
+    return bound.bind(**told)
 
 
 def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None:

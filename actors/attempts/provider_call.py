@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -74,7 +75,9 @@ async def _ask_to_the_end(
     finally:
         seconds = asyncio.get_running_loop().time() - started
         if outcome:  # a remote job's call ends with the job
-            observe_call(worker, job.task_id, name, outcome, seconds)
+            # The attempt's last line tells of a success.
+            say = log.debug if outcome == "done" else log.info
+            observe_call(worker, job.task_id, name, outcome, seconds, say)
 
 
 async def _submit_in_time(
@@ -110,7 +113,9 @@ async def _the_end_of(handing_in: asyncio.Future[Done | Accepted]) -> None:
         await handing_in
 
 
-def observe_call(worker: Worker, task_id: str, name: str, outcome: str, seconds: float) -> None:
-    """Log a provider's call, and add it to the metrics; not awaited."""
-    log.info("ai_call_ended", task=task_id, provider=name, outcome=outcome, seconds=round(seconds, 3))
+def observe_call(
+    worker: Worker, task_id: str, name: str, outcome: str, seconds: float, say: Callable[..., object]
+) -> None:
+    """Log a provider's call, and add it to the metrics; not awaited.  say: the logger's method."""
+    say("ai_call_ended", task=task_id, provider=name, outcome=outcome, seconds=round(seconds, 3))
     worker.calls_seen.add(name, outcome, seconds)

@@ -222,6 +222,7 @@ class _Making:
         )
         known_as = reference_of(*claim.of_step, claim.lease, place_of_part)
         spent = spent_on(worker, claim, name, known_as, job.bill, lease=claim.lease)
+        self._running.provider = name
         answer = await ask(worker, name, provider, job, _scaled(progress, number, len(parts)), request, spent)
         if isinstance(answer, Accepted):
             self.poll_in_seconds.append(

@@ -36,6 +36,7 @@ class TimeLimit:
         self._is_over = True
         _MINE.set(self._outer)
         self._unset()
+        del self._strike  # it knows the attempt, whose task has a context with this limit: a cycle
 
     def stop(self) -> None:
         """Pause, until `go_on` was called as often as this."""

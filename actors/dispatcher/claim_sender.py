@@ -257,7 +257,7 @@ def _say_dispatched(messages: Iterable[ClaimMessage]) -> None:
             continue
         if len(message.claims) == 1:
             (claim,) = message.claims
-            log.info(
+            log.debug(
                 "task_dispatched",
                 task=claim["id"],
                 type=claim["type"],
@@ -266,7 +266,7 @@ def _say_dispatched(messages: Iterable[ClaimMessage]) -> None:
             )
         elif message.claims:
             ids = [claim["id"] for claim in message.claims]
-            log.info("tasks_dispatched", tasks=ids, worker=message.worker_id)
+            log.debug("tasks_dispatched", tasks=ids, worker=message.worker_id)
 
 
 def claim_messages(kind: str, claims: Iterable[Row], *, most: int | None = None) -> Iterator[ClaimMessage]:

@@ -156,7 +156,7 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
     for each in seen:
         if not isinstance(each.answer, JobRuns):
             outcome = "done" if isinstance(each.answer, Done) else end_of_call(each.answer.error)
-            observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds)
+            observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds, log.info)
 
 
 def _trace_end(claim: Claim, seen: Seen, context: str) -> None:

@@ -101,6 +101,7 @@ class Running:
         self.began_at = time.monotonic()
         self.is_marked = not takes_slot  # recorded as begun in the database
         self.work: asyncio.Task[Any] | None = None
+        self.provider = ""  # of its newest request, paid or not
         self.request: SentRequest | None = None  # the newest of its paid requests
         # its answer has arrived: nothing more is ordered before it is stored
         self.keeps_what_was_paid = False
@@ -371,6 +372,7 @@ class Worker:
     def has_ended(self, running: Running) -> None:
         """Free the slot of an ended attempt or poll."""
         self.running.discard(running)
+        self.begun.end(running.task_id, running.lease)
         if running.takes_slot:
             self._last_ran_at = time.monotonic()
         self._note_room()

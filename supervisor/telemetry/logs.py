@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
+from datetime import UTC, datetime
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -68,7 +69,7 @@ def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = Non
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamp,
         structlog.processors.StackInfoRenderer(),
         _name_part(part),
         hide_named_secrets,
@@ -103,7 +104,6 @@ class _ShortWay:
 
     def __init__(self, part: str, handler: _CountingHandler, formatter: _Formatter) -> None:
         self._part, self._handler, self._formatter = part, handler, formatter
-        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         self._root = logging.getLogger()
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
@@ -111,7 +111,7 @@ class _ShortWay:
             return event
         whole = structlog.contextvars.merge_contextvars(logger, method, {**event})
         whole["logger"], whole["level"] = logger.name, method
-        whole = hide_named_secrets(logger, method, self._stamp(logger, method, whole))
+        whole = hide_named_secrets(logger, method, _stamp(logger, method, whole))
         whole.setdefault("part", self._part)
         try:
             self._handler.write(self._formatter.line(logger, method, whole))
@@ -380,6 +380,12 @@ def _plain_traceback(out: TextIO, exc_info: ExcInfo) -> None:
     out.write("\n".join(map(escaped, told.getvalue().split("\n"))))
 
 
+def _stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add the time, in UTC, to the millisecond."""
+    event["timestamp"] = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return event
+
+
 def _name_part(part: str) -> Processor:
     def add(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event.setdefault("part", part)
@@ -388,5 +394,12 @@ def _name_part(part: str) -> Processor:
     return add
 
 
+_OUR_MODULES = frozenset({"actors", "web", "supervisor", "metrics", "config"})
+
+
 def _as_json(event: Any, **_: Any) -> str:
+    """One object.  Each task has lines at `info`, and an event of ours is known by its name: only a warning or an error
+    also names the module."""
+    if event.get("level") == "info" and str(event.get("logger")).partition(".")[0] in _OUR_MODULES:
+        del event["logger"]
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

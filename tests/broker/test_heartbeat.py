@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import json
 import signal
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,14 +17,17 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from actors.attempts import attempt
+from actors.attempts import attempt, record
 from actors.attempts.time_limit import standing_still
 from actors.entry.work import WORK
+from actors.providers.base import Transient
 from actors.worker import worker as worker_module
+from actors.worker.begun_leases import MOST_ENDED
 from actors.worker.watchdog import Watchdog
 from actors.worker.worker import Running, Why, Worker
 from supervisor.broker.signed_claims import TASKS, ClaimMessage
 from supervisor.core.claim import Claim
+from supervisor.core.errors import LeaseLost
 from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import claims
 from supervisor.store.tasks.claims import Held
@@ -302,9 +307,87 @@ async def test_a_time_limit_ends_an_attempt_and_can_be_paused(
 
     monkeypatch.setattr(attempt, "make_pictures", work)
     claim = claimed_task()
-    worker.begin(claim)
-    await until(lambda: store.task(claim.task_id)["failures"] == 1, "the limit has struck")
+    with structlog.testing.capture_logs() as logged:
+        worker.begin(claim)
+        await until(lambda: store.task(claim.task_id)["failures"] == 1, "the limit has struck")
     assert seen == ["went on"]
+    (cut,) = [line for line in logged if line["event"] == "attempt_cut_off"]
+    assert (cut["task"], cut["reason"], cut["log_level"]) == (claim.task_id, "time limit", "info")
+    assert cut["seconds"] >= 4.0, "the pause counts here"
+
+
+class Answer:
+    """What an attempt has in its hands, such as the answer of a service."""
+
+
+def _fails() -> None:
+    try:
+        raise ValueError("the cause")
+    except ValueError as error:
+        raise Transient("It did not answer.") from error
+
+
+@pytest.mark.parametrize("end", ["failed", "cut off", "lease lost", "completed"])
+async def test_an_attempt_that_has_ended_is_freed_without_the_collector(
+    end: str,
+    worker: Worker,
+    store: Store,
+    claimed_task: Callable[..., Claim],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The collector runs after so many new objects: hundreds of attempts, with the pictures of those that failed."""
+    types = {
+        name: of.model_copy(update={"time_limit_seconds": 0.05}) for name, of in store.settings.tasks.items()
+    }
+    if end == "cut off":
+        worker.settings = worker.settings.model_copy(update={"tasks": types})
+    held: list[weakref.ref[Any]] = []
+
+    async def work(_: Worker, running: Running, claim: Claim) -> Any:
+        answer = Answer()
+        held.extend([weakref.ref(answer), weakref.ref(running)])
+        async with asyncio.timeout(60):  # knows the task, as a client's time-outs do
+            if end == "failed":
+                _fails()
+            if end == "lease lost":
+                raise LeaseLost(claim.task_id)
+            if end == "cut off":
+                await asyncio.sleep(60)
+            return record.completed(claim, [], without_pictures=True)
+
+    monkeypatch.setattr(attempt, "make_pictures", work)
+    claim = await asyncio.to_thread(claimed_task)
+    gc.disable()
+    try:
+        worker.begin(claim)
+        await worker.until_all_ended(30)
+        await until(lambda: not any(each() for each in held), "nothing of it is left")
+    finally:
+        gc.enable()
+    assert len(held) == 2
+
+
+async def test_a_running_lease_is_remembered_however_many_have_ended(
+    worker: Worker, claimed_task: Callable[..., Claim], begun: list[tuple[str, int]]
+) -> None:
+    """Forgotten, the second copy of its message would run it twice at once under one lease."""
+    runs = claimed_task()
+    _running(worker, runs)
+    for n in range(MOST_ENDED + 1):
+        assert worker.begun.enter(f"other-{n}", 1)
+        worker.begun.end(f"other-{n}", 1)
+    worker.take(_told(worker, runs))
+    assert begun == [] and worker.begun.has(runs.task_id, runs.lease)
+    assert not worker.begun.has("other-0", 1), "of those that have ended, only the newest are remembered"
+    assert worker.begun.has("other-1", 1) and worker.begun.has(f"other-{MOST_ENDED}", 1)
+
+
+async def test_the_end_of_an_attempt_leaves_a_newer_one_of_its_task_begun(worker: Worker) -> None:
+    assert worker.begun.enter("task", 1) and worker.begun.enter("task", 2)
+    worker.begun.end("task", 1)
+    assert not worker.begun.enter("task", 2)
+    worker.begun.end("task", 2)
+    assert worker.begun.has("task", 1) and worker.begun.has("task", 2) and not worker.begun.has("task", 3)
 
 
 @pytest.mark.parametrize(("is_there", "said"), [(True, "attempt_broke"), (False, "attempt_failed")])

@@ -23,7 +23,7 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
 ) -> None:
     log = tmp_path / "log"
     with running_system(
-        log=log, **INSTANT, LOG_LEVEL="info", LOG_FORMAT="json", WORKER_PROCESSES="1"
+        log=log, **INSTANT, LOG_LEVEL="debug", LOG_FORMAT="json", WORKER_PROCESSES="1"
     ) as house:
         task_id = house.order("instant")
         eventually("the attempt's end is logged", lambda: "attempt_ended" in house.said())
@@ -47,6 +47,31 @@ def test_one_task_is_followed_through_web_dispatcher_and_worker_by_its_id_in_lin
         if line["part"] == "worker":
             assert (line["lease"], line["attempt"], len(line["worker"])) == (1, 1, 26)
     assert not [line for line in lines if task_id in json.dumps(line) and line.get("task") != task_id]
+
+
+MOST_BYTES_A_TASK = 500
+
+
+def test_at_info_a_success_is_two_lines_that_say_who_ordered_and_what_became_of_it(tmp_path: Path) -> None:
+    log, tasks = tmp_path / "log", 20
+    with running_system(log=log, **INSTANT, LOG_LEVEL="info", LOG_FORMAT="json") as system:
+        ids = [system.order("instant", user="o-1") for _ in range(tasks)]
+        eventually("each end is logged", lambda: log.read_bytes().count(b"attempt_ended") == tasks)
+    written = log.read_text().splitlines(keepends=True)
+    for task_id in ids:
+        accepted, ended = (json.loads(line) for line in written if task_id in line)
+        assert (accepted["part"], accepted["user"], accepted["task"]) == ("web", "o-1", task_id)
+        assert accepted["event"].startswith("POST /v1/tasks 202")
+        said = {
+            name: ended[name] for name in ("part", "event", "outcome", "type", "provider", "attempt", "lease")
+        }
+        assert said == {
+            "part": "worker", "event": "attempt_ended", "outcome": "completed", "type": "instant",
+            "provider": "instant", "attempt": 1, "lease": 1,
+        }  # fmt: skip
+        assert len(ended["worker"]) == 26 and ended["seconds"] >= 0 <= ended["waited_seconds"]
+    of_tasks = sum(len(line.encode()) for line in written if any(task_id in line for task_id in ids))
+    assert of_tasks / tasks <= MOST_BYTES_A_TASK
 
 
 @pytest.mark.parametrize(
@@ -98,7 +123,8 @@ def test_the_log_of_a_failed_attempt_is_kept_with_its_task() -> None:
         (kept,) = seen["logs"]
         assert (kept["attempt"], kept["lease"]) == (1, 1) and kept["worker"]
         told = "\n".join(kept["lines"])
-        assert "attempt_started" in told and "This is not to our taste." in told
+        assert "attempt_failed" in told and "This is not to our taste." in told
+        assert "waited_seconds" in told and "provider=refusing" in told
         assert "\x1b" not in told
 
 

@@ -59,7 +59,7 @@ def test_the_key_is_nowhere_but_in_the_requests(
     task = shop.order("asked")
     assert shop.ends(task, 60) == "completed"
     log = next(tmp_path_factory.getbasetemp().glob("services*/log"))
-    assert b"attempt_started" in log.read_bytes()  # it is the log, and a chatty one
+    assert b"attempt_ended" in log.read_bytes()  # it is the log, and a chatty one
     everything = [log, *(path for path in shop.data_dir.rglob("*") if path.is_file())]
     assert not [path for path in everything if KEY.encode() in path.read_bytes()]
     with contextlib.closing(sqlite3.connect(shop.database)) as connection:

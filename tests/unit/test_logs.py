@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,6 +56,35 @@ def test_json_is_one_object_a_line_for_both_kinds_of_loggers(logged):
     )
     assert (second["event"], second["count"], second["logger"]) == ("did", 2, "ours")
     assert second["timestamp"].endswith("Z")
+
+
+def test_in_json_an_event_of_ours_names_its_module_only_from_a_warning_on(logged):
+    stream = logged("json")
+    for name in ("actors.attempts.attempt", "darkroom.access", "aiohttp.server"):
+        structlog.get_logger(name).info("did")
+        logging.getLogger(name).info("did the same by a record")
+        structlog.get_logger(name).warning("failed")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    named = [(line.get("logger"), line["level"]) for line in lines]
+    assert named == [
+        *[(None, "info"), (None, "info"), ("actors.attempts.attempt", "warning")],
+        *[
+            (name, level)
+            for name in ("darkroom.access", "aiohttp.server")
+            for level in ("info", "info", "warning")
+        ],
+    ]
+
+
+def test_a_line_is_stamped_in_utc_to_the_millisecond(logged):
+    stream = logged("json")
+    before = datetime.now(UTC)
+    structlog.get_logger("ours").info("did")
+    logging.getLogger("library").warning("gone")
+    for line in stream.getvalue().splitlines():
+        stamped = json.loads(line)["timestamp"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stamped)
+        assert abs((datetime.fromisoformat(stamped) - before).total_seconds()) < 60
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
