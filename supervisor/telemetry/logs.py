@@ -394,12 +394,12 @@ def _name_part(part: str) -> Processor:
     return add
 
 
-_OUR_MODULES = frozenset({"actors", "web", "supervisor", "metrics", "config"})
+_OUR_LOGGERS = frozenset({"darkroom", "actors", "web", "supervisor", "metrics", "config"})
 
 
 def _as_json(event: Any, **_: Any) -> str:
     """One object.  Each task has lines at `info`, and an event of ours is known by its name: only a warning or an error
     also names the module."""
-    if event.get("level") == "info" and str(event.get("logger")).partition(".")[0] in _OUR_MODULES:
+    if event.get("level") == "info" and str(event.get("logger")).partition(".")[0] in _OUR_LOGGERS:
         del event["logger"]
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -6,8 +6,8 @@ a log, so it is short and of harmless characters, or it is not taken.
 
 from __future__ import annotations
 
-import os
 import re
+import secrets
 
 from aiohttp import web
 
@@ -29,8 +29,8 @@ def request_id_of(request: web.Request) -> str:
 
 
 def new_request_id() -> str:
-    """24 hexadecimal digits."""
-    return os.urandom(12).hex()
+    """16 characters with 96 bits of chance: each line of the log has one."""
+    return secrets.token_urlsafe(12)
 
 
 async def tell_request_id(request: web.Request, response: web.StreamResponse) -> None:
