@@ -144,7 +144,9 @@ def test_every_interface_answers_503_while_the_disk_is_full(tmp_path: Path) -> N
     accepted."""
     with house_on_small_disk(tmp_path, "everything") as (disk, _, _, shop):
         picture = noise(1200)
-        order = json.dumps({"type": "held", "params": {"images": [shop.upload_sample()], "prompt": "x"}}).encode()
+        order = json.dumps(
+            {"type": "held", "params": {"images": [shop.upload_sample()], "prompt": "x"}}
+        ).encode()
         doors = [("images", picture, "image/jpeg")] + [("tasks", order, "application/json")] * 200
         refused = set()
         for place, body, type_ in doors:
