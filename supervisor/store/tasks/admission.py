@@ -177,6 +177,8 @@ def _plan_of_row(tx: Transaction, settings: Settings, row: Row) -> Planned | Non
     hashes = [hash_of_step(fixed, step, params) for step in range(len(fixed))]
     resumed = steps.resumed_at(tx, row["id"], row["charge"], hashes)
     paid = min(resumed.paid_credits, credits.net_paid(tx, row["id"]))
+    for step, each in enumerate(fixed):
+        each["kept_credits"] = resumed.kept_again(step, each["kept_credits"], paid)
     return _planned(fixed, resumed.step, tuple(hashes[: resumed.step]), paid)
 
 

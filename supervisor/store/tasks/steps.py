@@ -5,7 +5,8 @@ of a charge is finished once, and its results are there for the steps that follo
 the first step without results of the same params: the rows of the steps before are copied to the new charge.
 
 Files may be lost, as on a disk that broke.  The step that needs them ends its task, and the rows of the step that made
-them, and of those after it, are *lost*: a retry makes these steps again, and what they were paid with counts for it.
+them, and of those after it, are *lost*: a retry makes these steps again, and what they were paid with counts for it and
+is not kept a second time.
 """
 
 from __future__ import annotations
@@ -110,11 +111,26 @@ def lose(tx: Transaction, task_id: str, charge: int, step: int, *, since: int) -
 
 
 class Resumed(NamedTuple):
-    """From which step a resubmitted task goes on.  paid_credits: kept by earlier charges for the steps before, and for
-    those whose results are lost."""
+    """From which step a resubmitted task goes on.  kept_credits: by earlier charges for the steps before.
+
+    lost_credits: {step: what they kept for it}, of steps whose results are lost and that are made again.
+    """
 
     step: int
-    paid_credits: int
+    kept_credits: int
+    lost_credits: dict[int, int]
+
+    @property
+    def paid_credits(self) -> int:
+        """What earlier charges have paid of this one."""
+        return self.kept_credits + sum(self.lost_credits.values())
+
+    def kept_again(self, step: int, kept_credits: int, paid_credits: int) -> int:
+        """What this charge keeps for a step: less if earlier ones have paid for it, as it would be paid twice if the
+        task failed.  kept_credits: for a step that is new.  paid_credits: what was paid of this charge in fact."""
+        lost_before = sum(credits for lost, credits in self.lost_credits.items() if lost < step)
+        left = max(0, paid_credits - self.kept_credits - lost_before)
+        return max(0, kept_credits - min(left, self.lost_credits.get(step, 0)))
 
 
 def resumed_at(tx: Transaction, task_id: str, charge: int, hashes: Sequence[str]) -> Resumed:
@@ -130,12 +146,15 @@ def resumed_at(tx: Transaction, task_id: str, charge: int, hashes: Sequence[str]
     )  # fmt: skip
     wanted = set(enumerate(hashes[:-1]))
     known = {(row["step"], row["params_hash"]): row["kept"] for row in rows if not row["lost"]}
-    paid = sum(row["all_kept"] for row in rows if row["lost"] and (row["step"], row["params_hash"]) in wanted)
-    for step, params_hash in enumerate(hashes[:-1]):
-        if (step, params_hash) not in known:
-            return Resumed(step, paid)
-        paid += known[step, params_hash]
-    return Resumed(len(hashes) - 1, paid)
+    lost = {
+        row["step"]: row["all_kept"]
+        for row in rows
+        if row["lost"] and (row["step"], row["params_hash"]) in wanted
+    }
+    first = next(
+        (step for step in range(len(hashes) - 1) if (step, hashes[step]) not in known), len(hashes) - 1
+    )
+    return Resumed(first, sum(known[step, hashes[step]] for step in range(first)), lost)
 
 
 def take_over(tx: Transaction, task_id: str, charge: int, hashes: Sequence[str]) -> None:

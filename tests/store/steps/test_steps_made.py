@@ -300,9 +300,10 @@ async def test_a_step_lost_after_a_retry_had_taken_it_over_is_still_paid_once(
     await house.live(task_id)
     assert store.entries(task_id)[-1] == (1, "refund", PRICE - 5)
     lose_results(store, house, task_id, 1)
-    for _ in range(3):
+    for paid in (5, 5, PRICE):
         house.retry(task_id)
         await house.live(task_id)
+        assert -sum(amount for _, _, amount in store.entries(task_id)) == paid
     assert [(each.charge, each.step) for each in house.asked] == [
         (1, 0), (1, 1), (1, 2), (3, 1), (3, 2), (4, 2)
     ]  # fmt: skip
