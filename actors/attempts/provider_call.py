@@ -16,7 +16,7 @@ from supervisor.telemetry import tracing
 
 if TYPE_CHECKING:
     from actors.attempts.paid_requests import PaidRequest
-    from actors.attempts.spent import Spent
+    from actors.attempts.reported_cost import Spent
     from actors.worker.worker import Worker
 
 log = structlog.get_logger(__name__)

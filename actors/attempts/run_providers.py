@@ -22,7 +22,7 @@ from actors.attempts.progress import ProgressReport
 from actors.attempts.provider_call import ask
 from actors.attempts.reconcile import look_up_unheard
 from actors.attempts.record import Step, completed, handed_off
-from actors.attempts.spent import Spent, spent_on
+from actors.attempts.reported_cost import Spent, spent_on
 from actors.attempts.steps import of_picture, shown_progress, shown_stage
 from actors.attempts.wait_for_space import Room
 from actors.files.scratch import Scratch, scratch_of

@@ -83,7 +83,7 @@ class Boot(Middleware):
             _give_up(error)
 
     def before_worker_boot(self, broker: Any, worker: DramatiqWorker) -> None:
-        from actors.entry.work import WORK
+        from actors.entry.claim_handlers import WORK
         from actors.worker.worker import open_worker
 
         die_with_parent()  # dramatiq's master, which forks this process: the signal isn't inherited over a fork

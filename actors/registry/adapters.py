@@ -1,7 +1,8 @@
 """The adapter for each AI service: checked at the start, opened at the first use.
 
 To add a kind: 1. name it in `Kind` of `config/provider.py`; 2. write a folder beside `actors/providers/http/` that
-keeps the protocol of `actors/providers/base.py`; 3. give it a case in `_adapter` below.
+keeps the protocol of `actors/providers/base.py`; 3. give it a case in `_adapter` below; 4. if its settings can be read
+without a call, as those of HTTP services, name it in `SPOKEN_OVER_HTTP`, so that they are checked at the start.
 """
 
 from __future__ import annotations

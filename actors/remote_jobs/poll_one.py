@@ -13,7 +13,7 @@ from actors.attempts.jobs import job_of_request, provider_of
 from actors.attempts.outcomes import after_question
 from actors.attempts.outputs import store_pictures
 from actors.attempts.paid_requests import note_end
-from actors.attempts.spent import Spent, spent_on
+from actors.attempts.reported_cost import Spent, spent_on
 from actors.files.scratch import scratch_of
 from actors.providers.base import (
     Accepted,

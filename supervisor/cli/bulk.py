@@ -68,7 +68,7 @@ class _Here:
         return view
 
     def run(self, bulk_id: str, told: Callable[[View], None]) -> View:
-        from supervisor.services.bulk_runner import run_action
+        from supervisor.services.bulk_action_runner import run_action
 
         told_at = time.monotonic()
 

@@ -61,7 +61,7 @@ STOP_SECONDS = 10.0  # for parts without work to finish
 # (`supervisor.processes.fork_server`).
 SHARED = (
     "web.__main__", "web.app.pages:static_files", "actors", "actors.dispatcher.dispatcher",
-    "actors.entry.task_actors", "actors.entry.work", "actors.registry.adapters", "actors.worker.worker",
+    "actors.entry.task_actors", "actors.entry.claim_handlers", "actors.registry.adapters", "actors.worker.worker",
     "supervisor.cli.main", "supervisor.processes.launcher", "dramatiq.__main__", "multiprocessing.connection",
     "multiprocessing.popen_fork", "multiprocessing.sharedctypes", "multiprocessing.synchronize", "periodiq",
 )  # fmt: skip

@@ -238,7 +238,7 @@ def decide(plan: Plan, now: float) -> tuple[Plan, tuple[Act, ...]]:
 
 
 def crash_loop(plan: Plan, now: float) -> str:
-    """A sentence about the child that used up a budget, or None."""
+    """A sentence about the child that used up a budget, or an empty one."""
     for child in plan.children:
         for budget, deaths in (
             (child.spec.own, [death for death in child.deaths if death.is_own]),

@@ -53,7 +53,7 @@ GIVEN_UP = "state IN ('failed','gone')"
 
 
 class TaskQueue(Table):
-    """A task: an order for AI work.  Its columns are explained in docs/sql.md, as far as producers may use them."""
+    """A task: an order for AI work.  README explains the columns that producers may use."""
 
     id = Id(default=ULID, primary_key=True)
     user_openid = Id()

@@ -32,7 +32,7 @@ from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.retention import ageing
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
-from supervisor.store.tasks import cut_orders, history, idempotency
+from supervisor.store.tasks import cut_orders, history, idempotency_keys
 from supervisor.store.webhooks import deliveries
 
 PRUNE_BATCH = 1000
@@ -176,7 +176,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
 
     counts = {
         "changes_pruned": plain("work_change", lambda tx, most: changes.prune(tx, feed_seconds, most)),
-        "keys_pruned": plain("idempotency_key", idempotency.prune),
+        "keys_pruned": plain("idempotency_key", idempotency_keys.prune),
         "reports_pruned": pruned("remote_report", remote_reports.prune),
         "webhooks_pruned": pruned("webhook_delivery", deliveries.prune),
         "events_pruned": aged("task_event", history.prune, keep.event_days),

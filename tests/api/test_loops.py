@@ -13,15 +13,15 @@ from supervisor.core.errors import DatabaseBusy
 from tests.support.houses.web_server import Web, until
 from web.app import revoked_streams
 from web.feed.hub import Hub
-from web.handling import repeated
-from web.handling.repeated import repeat
+from web.handling import background_loops
+from web.handling.background_loops import repeat
 from web.limits import notices
 from web.limits.notices import Notices
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeated, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(background_loops, "AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(revoked_streams, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(notices, "FLUSH_SECONDS", 0.01)
 

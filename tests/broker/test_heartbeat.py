@@ -19,7 +19,7 @@ import structlog
 
 from actors.attempts import attempt, record
 from actors.attempts.time_limit import standing_still
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.providers.base import Transient
 from actors.worker import worker as worker_module
 from actors.worker.begun_leases import MOST_ENDED

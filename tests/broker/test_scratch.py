@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.files.scratch import close_scratch, found_in, open_scratch, scratch_of
 from actors.worker.worker import Worker
 from supervisor.objects.open_store import open_file_store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Message
 
 from actors.dispatcher import dispatcher as dispatching_program
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.worker.worker import Worker
 from supervisor.database.interface.wakeups import SOMETHING, Heard
 from supervisor.services.sweep import sweep_now, sweep_this_minute

@@ -17,7 +17,7 @@ import pytest
 from standardwebhooks import WebhookVerificationError
 
 from actors.broker.broker import DarkroomBroker
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.webhooks import webhook_delivery
 from actors.webhooks.webhook_delivery import deliver_all
 from actors.worker.worker import Worker

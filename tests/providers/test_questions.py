@@ -17,7 +17,7 @@ from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.outcomes import OrderAgain, after_error, after_question, after_remote_errors
 from actors.attempts.reconcile import look_up_unheard
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.providers.base import (
     Ambiguous,
     ContentRejected,

@@ -17,7 +17,7 @@ import pytest
 from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.outcomes import OrderAgain, after_error, keep_away_at_most_seconds, sign_of
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.providers.base import (
     CutOff,
     Done,

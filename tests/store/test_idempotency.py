@@ -14,7 +14,7 @@ from supervisor.services.sweep import sweep
 from supervisor.store.feed import works
 from tests.conftest import claim_now
 from tests.support.houses.web_server import Web, bearer, running_web
-from web.handling.idempotency import hash_of, parse_key
+from web.handling.idempotency_header import hash_of, parse_key
 
 TASKS = "/v1/tasks"
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"], "count": 2}}

@@ -13,7 +13,7 @@ from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.database.interface.database import Transaction
 from supervisor.pictures.media_types import type_of_file
 from supervisor.security.roles import is_bound, may
-from supervisor.store.tasks import history, idempotency, images, shown_steps, task_views, user_actions
+from supervisor.store.tasks import history, idempotency_keys, images, shown_steps, task_views, user_actions
 from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
@@ -22,7 +22,7 @@ from web.api.large_data import with_large_data
 from web.api.prefer_wait import task_after, wait_of
 from web.handling.authentication import asks_for_estimate
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of, user_of
-from web.handling.idempotency import REPLAYED, key_of
+from web.handling.idempotency_header import REPLAYED, key_of
 from web.handling.path_names import task_in_path
 from web.handling.request_bodies import bad_cursor, judge_json, limit_of, text_of
 from web.handling.responses import accepted_task, json_answer, shown_page, shown_task, steps_with_links
@@ -226,7 +226,7 @@ async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
     A caller that disconnects undoes nothing: a step that was passed to the writer is stored as a whole.
     """
     key = key_of(request, user_of(request))
-    return await finished(context_of(request).write(request, lambda tx: idempotency.once(tx, key, step)))
+    return await finished(context_of(request).write(request, lambda tx: idempotency_keys.once(tx, key, step)))
 
 
 async def _changed(context: Context, view: View, is_replay: bool) -> web.Response:

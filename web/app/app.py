@@ -30,7 +30,7 @@ from web.api import (
     wechat,
     works,
 )
-from web.app import pages, shared_work
+from web.app import pages, share_page
 from web.app.revoked_streams import look_for_revoked
 from web.doors.cloudbase import door as cloudbase
 from web.doors.fal import door as fal
@@ -38,20 +38,20 @@ from web.doors.fal import uploads as fal_uploads
 from web.doors.fal.words import error_answer as fal_error
 from web.doors.openai import door as openai
 from web.doors.openai.answers import error_answer as openai_error
-from web.doors.repeats import keep_cut_orders
+from web.doors.repeated_orders import keep_cut_orders
 from web.doors.replicate import door as replicate
 from web.feed.change_tailer import Tailer
 from web.handling.access_log import observe
 from web.handling.authentication import FEED_PATH, authenticate
+from web.handling.background_loops import repeat
 from web.handling.context import CONTEXT, Context
 from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.handling.quotas import keep_counts, obey_quotas, tell_standing
-from web.handling.repeated import repeat
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.http.request_ids import tell_request_id
 from web.openapi.description import DESCRIPTION, Description, show_openapi
-from web.operators import bulk, looking_back, ops, users
+from web.operators import bulk_actions, looking_back, ops, users
 from web.operators.ops_samples import keep_samples
 from web.sharing import archives, shares
 
@@ -87,8 +87,8 @@ ADDRESSES = (
     Address("GET", "/v1/works/{work_id}", works.show, "showWork"),
     Address("DELETE", "/v1/works/{work_id}", works.delete, "deleteWork", 204),
     Address("POST", "/v1/works/{work_id}/shares", shares.share, "shareWork", 201),
-    Address("GET", shares.SHARED_PATH, shared_work.show, "showShared"),
-    Address("GET", shared_work.PICTURE_PATH, shared_work.fetch_picture, "fetchShared"),
+    Address("GET", shares.SHARED_PATH, share_page.show, "showShared"),
+    Address("GET", share_page.PICTURE_PATH, share_page.fetch_picture, "fetchShared"),
     Address("POST", "/v1/archives", archives.prepare, "prepareArchive", 201),
     Address("GET", archives.ARCHIVE_PATH, archives.send, "fetchArchive"),
     Address("POST", wechat.PATH, wechat.login, "logInWithWeChat"),
@@ -151,12 +151,12 @@ ADDRESSES = (
     Address("POST", "/v1/ops/pauses", ops.pause, "pause", 201),
     Address("DELETE", "/v1/ops/pauses/{kind}/{name}", ops.resume, "resume", 204),
     Address("POST", "/v1/ops/sweep", ops.sweep, "sweepNow"),
-    Address("POST", "/v1/ops/bulk/preview", bulk.preview, "previewBulkAction"),
-    Address("POST", "/v1/ops/bulk", bulk.start, "startBulkAction", 202),
-    Address("GET", "/v1/ops/bulk", bulk.list_actions, "listBulkActions"),
-    Address("GET", "/v1/ops/bulk/{bulk_id}", bulk.show, "showBulkAction"),
-    Address("POST", "/v1/ops/bulk/{bulk_id}/stop", bulk.stop, "stopBulkAction", 202),
-    Address("POST", "/v1/ops/bulk/{bulk_id}/resume", bulk.resume, "resumeBulkAction", 202),
+    Address("POST", "/v1/ops/bulk/preview", bulk_actions.preview, "previewBulkAction"),
+    Address("POST", "/v1/ops/bulk", bulk_actions.start, "startBulkAction", 202),
+    Address("GET", "/v1/ops/bulk", bulk_actions.list_actions, "listBulkActions"),
+    Address("GET", "/v1/ops/bulk/{bulk_id}", bulk_actions.show, "showBulkAction"),
+    Address("POST", "/v1/ops/bulk/{bulk_id}/stop", bulk_actions.stop, "stopBulkAction", 202),
+    Address("POST", "/v1/ops/bulk/{bulk_id}/resume", bulk_actions.resume, "resumeBulkAction", 202),
     Address("GET", "/v1/ops/history", looking_back.show_history, "showHistory"),
     Address("GET", "/v1/ops/dead-letters", looking_back.show_dead_letters, "showDeadLetters"),
     Address("GET", "/v1/ops/blocked", users.list_blocked, "listBlocked"),
@@ -233,7 +233,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     app[SHAPES] = {"/openai/v1/": openai_error, "/replicate/v1/": replicate.error_answer, "/fal/": fal_error}
     app.cleanup_ctx.append(follow_the_log)
     app.cleanup_ctx.append(keep_samples)
-    app.cleanup_ctx.append(bulk.run_bulk_actions)
+    app.cleanup_ctx.append(bulk_actions.run_bulk_actions)
     app.cleanup_ctx.append(wechat.open_door)
     app.cleanup_ctx.append(keep_counts)
     app.cleanup_ctx.append(keep_cut_orders)

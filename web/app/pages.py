@@ -26,7 +26,7 @@ from web.http.encodings import chosen_encoding
 
 STATIC = Path(__file__).parent.parent / "static"
 CLIENT, CLIENT_TWIN = "darkroom.js", "darkroom.cjs.js"
-SHARED_STYLE = "shared.css"  # of the page that `web.app.shared_work` writes
+SHARED_STYLE = "shared.css"  # of the page that `web.app.share_page` writes
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "

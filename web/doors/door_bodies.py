@@ -19,7 +19,7 @@ from web.api.files import most_bytes_of_a_file
 from web.api.images import A_PICTURE, Incoming, Wanted, hold, share_of, temporary
 from web.doors.order_members import FormFile
 from web.handling.context import Context, context_of, user_of
-from web.handling.idempotency import hash_of
+from web.handling.idempotency_header import hash_of
 from web.handling.request_bodies import MOST_JSON_BYTES, SMALL_BYTES, is_json, parse_json
 from web.http.body_reader import is_there, pieces_of
 from web.http.forms import HEAD_BYTES, FormLimits, Part, boundary_of, events_of

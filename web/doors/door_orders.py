@@ -16,9 +16,9 @@ from supervisor.telemetry import tracing
 from web.doors.door_bodies import canonical_hash
 from web.doors.door_inputs import with_placeholders, with_uploads
 from web.doors.order_members import params_of
-from web.doors.repeats import HandIn
+from web.doors.repeated_orders import HandIn
 from web.handling.context import IDENTITY, TASK, TRACE, context_of
-from web.handling.idempotency import key_of
+from web.handling.idempotency_header import key_of
 
 
 @dataclass(frozen=True)

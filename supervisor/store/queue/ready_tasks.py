@@ -13,7 +13,6 @@ from supervisor.schema.tables import READY, RUNNING
 from supervisor.store.sql.conditions import waits_since
 from supervisor.store.sql.rows import decoded
 
-# The condition of the index for the pick; no program marks a task as dispatched any more.
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
 
 

@@ -27,7 +27,7 @@ from supervisor.store.limits import notices
 from supervisor.store.sql.conditions import waits_since
 from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import decoded, encoded
-from supervisor.store.tasks import bulk, steps
+from supervisor.store.tasks import batch_submission, steps
 from supervisor.store.tasks.ending import end_task
 
 STEPS_CAME_LATE = (
@@ -96,10 +96,10 @@ def admission_of(
     turn: int,
     charge: int = 1,
     planned: Planned | None = None,
-) -> bulk.Admission:
+) -> batch_submission.Admission:
     """The values that the admission of a checked task writes.  planned: for a type with steps."""
     settings_of_type = settings.tasks[type_]
-    return bulk.Admission(
+    return batch_submission.Admission(
         task_id,
         new_ulid(),
         turn,
@@ -119,7 +119,7 @@ class Planned:
     """The steps of a task.  max_attempts: of the first of them.  paid_credits: what an earlier charge has paid for
     steps that are not made again."""
 
-    plan: bulk.Plan
+    plan: batch_submission.Plan
     max_attempts: int
     paid_credits: int = 0
 
@@ -191,7 +191,7 @@ def _fixed_steps(tx: Transaction, settings: Settings, type_: str) -> list[dict[s
 def _planned(
     fixed: list[dict[str, Any]], first: int, hashes: tuple[str, ...] = (), paid_credits: int = 0
 ) -> Planned:
-    plan = bulk.Plan(encoded(fixed), first, len(fixed) - 1, lane_of(fixed, first), hashes)
+    plan = batch_submission.Plan(encoded(fixed), first, len(fixed) - 1, lane_of(fixed, first), hashes)
     return Planned(plan, fixed[first]["max_attempts"], paid_credits)
 
 
@@ -245,7 +245,7 @@ def admit_waiting(
         SELECT new.*, (SELECT count(*) FROM payers) AS payers FROM new""",
         **left_alone, most=most,
     )  # fmt: skip
-    known = bulk.ask_known(
+    known = batch_submission.ask_known(
         tx, f"SELECT id, user_openid, priority, params {which}",
         counts_running=bool(settings.limits.running_tasks_per_user), **left_alone, most=most,
     )  # fmt: skip
@@ -288,8 +288,8 @@ def _admit_rows(tx: Transaction, settings: Settings, rows: list[Row], aside: Asi
 
 
 def _admit_or_reject(
-    tx: Transaction, settings: Settings, rows: Sequence[Row], known: bulk.Known | None = None
-) -> list[tuple[Row, bulk.Admission]]:
+    tx: Transaction, settings: Settings, rows: Sequence[Row], known: batch_submission.Known | None = None
+) -> list[tuple[Row, batch_submission.Admission]]:
     """The admitted rows.  known: if it was read already."""
     admitted, faulty = _admit_together(tx, settings, rows, known)
     for row, fault in faulty:
@@ -298,16 +298,16 @@ def _admit_or_reject(
 
 
 def _admit_together(
-    tx: Transaction, settings: Settings, rows: Sequence[Row], known: bulk.Known | None = None
-) -> tuple[list[tuple[Row, bulk.Admission]], list[tuple[Row, Fault]]]:
+    tx: Transaction, settings: Settings, rows: Sequence[Row], known: batch_submission.Known | None = None
+) -> tuple[list[tuple[Row, batch_submission.Admission]], list[tuple[Row, Fault]]]:
     """Admit the valid rows; these, and the others with their faults."""
     checked = [_checked(settings, row) for row in rows]
-    known = known or bulk.known(
+    known = known or batch_submission.known(
         tx,
         lines=[(row["user_openid"], row["priority"]) for row in rows],
         images=[image for each in checked if each.order is not None for image in each.order.image_ids],
     )
-    admitted: list[tuple[Row, bulk.Admission]] = []
+    admitted: list[tuple[Row, batch_submission.Admission]] = []
     faulty: list[tuple[Row, Fault]] = []
     for each in checked:
         row, user = each.row, each.row["user_openid"]
@@ -334,11 +334,11 @@ def _admit_together(
         )
         admitted.append((row, admission))
     if admitted:
-        bulk.admit(tx, [admission for _, admission in admitted])
+        batch_submission.admit(tx, [admission for _, admission in admitted])
     return admitted, faulty
 
 
-def _waiting(row: Row, admission: bulk.Admission) -> Waiting:
+def _waiting(row: Row, admission: batch_submission.Admission) -> Waiting:
     """An admitted row as the pick reads it."""
     place = Place(-row["priority"], admission.turn, row["created_at"], row["id"])
     lives = 2 * admission.max_attempts - row["deaths"]

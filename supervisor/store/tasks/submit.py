@@ -25,7 +25,14 @@ from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import blocks, revocations
 from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.sql.rows import encoded, task_view
-from supervisor.store.tasks import admission, bulk, cut_orders, idempotency, task_views, traces
+from supervisor.store.tasks import (
+    admission,
+    batch_submission,
+    cut_orders,
+    idempotency_keys,
+    task_views,
+    traces,
+)
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
 
@@ -45,7 +52,7 @@ class _Accepted(NamedTuple):
     """An order that will be stored."""
 
     new: NewTask
-    admission: bulk.Admission
+    admission: batch_submission.Admission
 
 
 Outcome = Submitted | Exception
@@ -123,7 +130,7 @@ def _submit_together(
                         raise KeyReused
                     twins[n] = first
                     continue
-                known = idempotency.task_of(tx, new.key)
+                known = idempotency_keys.task_of(tx, new.key)
                 if known is not None:
                     outcomes[n] = Submitted(known, True)
                     continue
@@ -138,7 +145,7 @@ def _submit_together(
             outcomes[n] = Submitted(view, False)
             key = orders[n].key
             if key is not None:
-                idempotency.keep(tx, key, view["task_id"])
+                idempotency_keys.keep(tx, key, view["task_id"])
     for n, first in twins.items():
         outcome = outcomes[first]
         outcomes[n] = Submitted(outcome.view, True) if isinstance(outcome, Submitted) else outcome
@@ -152,7 +159,7 @@ class _Desk:
         self, tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
     ) -> None:
         self._tx, self._settings = tx, settings
-        self._known = bulk.known(
+        self._known = batch_submission.known(
             tx,
             lines=[(new.user, new.priority) for new in orders],
             images=[image for new in orders for image in _images_of(new)],
@@ -202,9 +209,13 @@ class _Desk:
 def insert_unadmitted(tx: Transaction, new: NewTask) -> str:
     """Insert an order as a program does by SQL: the dispatcher admits or fails it.  Its task's id."""
     task_id = new.task_id or new_ulid()
-    bulk.insert(
+    batch_submission.insert(
         tx,
-        [bulk.NewRow(task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after)],
+        [
+            batch_submission.NewRow(
+                task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after
+            )
+        ],
     )
     if new.webhook:
         doors = {task_id: new.webhook_door} if new.webhook_door else {}
@@ -214,10 +225,10 @@ def insert_unadmitted(tx: Transaction, new: NewTask) -> str:
 
 def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     """Insert, debit, admit; the views, in order."""
-    bulk.insert(
+    batch_submission.insert(
         tx,
         [
-            bulk.NewRow(
+            batch_submission.NewRow(
                 each.admission.task_id, new.user, new.type, encoded(new.params), new.priority, new.run_after
             )
             for each in accepted
@@ -231,7 +242,7 @@ def _store(tx: Transaction, accepted: list[_Accepted]) -> list[dict[str, Any]]:
     traced = [(each.admission.task_id, each.new.trace) for each in accepted if each.new.trace]
     if traced:
         traces.begin(tx, traced)
-    admitted = bulk.admit_and_tell(tx, [each.admission for each in accepted])
+    admitted = batch_submission.admit_and_tell(tx, [each.admission for each in accepted])
     stored = {row["id"]: (row["created_at"], row["ready"]) for row in admitted}
     return [_view(each, *stored[each.admission.task_id]) for each in accepted]
 

@@ -11,7 +11,7 @@ from supervisor.core.queue_position import place_key
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.schema.tables import OPEN
 from supervisor.store.counters import counters, open_task_counts
-from supervisor.store.tasks import admission, bulk
+from supervisor.store.tasks import admission, batch_submission
 from supervisor.store.tasks.ending import end_task
 from supervisor.store.tasks.new_task import NewTask as NewTask
 from supervisor.store.tasks.submit import check_room, submit_many
@@ -80,7 +80,7 @@ def _check_room_for(tx: Transaction, settings: Settings, row: Row) -> None:
     The count is made under the lock of the user's account, so the second of two simultaneous retries sees the first.
     """
     limits, user = settings.limits, row["user_openid"]
-    known = bulk.known(
+    known = batch_submission.known(
         tx, lines=[(user, row["priority"])], count_open_to=(limits.open_tasks_per_user or -1) + 1
     )
     pending = open_task_counts.pending(tx) if limits.pending_tasks else 1

@@ -10,8 +10,8 @@ import pytest
 
 from supervisor.store.tasks import user_actions
 from tests.support.houses.web_server import Web, bearer, running_web, until
-from web.handling import repeated
-from web.operators import bulk
+from web.handling import background_loops
+from web.operators import bulk_actions
 
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
 
@@ -96,7 +96,7 @@ async def test_a_stopped_one_goes_on_after_a_restart(
         await _cancelled(web, 3)
         asked = {"action": "retry", "filter": {"user": "o-7", "status": "cancelled"}, "expected": 3}
         # nobody does its parts, as if its runner had died at once
-        monkeypatch.setattr(bulk, "run_all", lambda *_: 0)
+        monkeypatch.setattr(bulk_actions, "run_all", lambda *_: 0)
         _, begun = await _call(http, web, "POST", "", json=asked)
         status, stopped = await _call(http, web, "POST", f"/{begun['id']}/stop")
         assert (status, stopped["state"]) == (202, "stopped")
@@ -113,9 +113,9 @@ async def test_a_stopped_one_goes_on_after_a_restart(
 async def test_what_nobody_has_foreseen_ends_no_runner_and_is_counted(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeated, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(background_loops, "AGAIN_SECONDS", 0.01)
     failures: list[None] = []
-    as_ever = bulk.run_all
+    as_ever = bulk_actions.run_all
 
     def run_all(*args: Any) -> int:
         if len(failures) < 3:
@@ -123,7 +123,7 @@ async def test_what_nobody_has_foreseen_ends_no_runner_and_is_counted(
             raise ZeroDivisionError("division by zero")
         return as_ever(*args)
 
-    monkeypatch.setattr(bulk, "run_all", run_all)
+    monkeypatch.setattr(bulk_actions, "run_all", run_all)
     await _cancelled(web, 2)
     asked = {"action": "retry", "filter": {"user": "o-7", "status": "cancelled"}, "expected": 2}
     _, begun = await _call(http, web, "POST", "", json=asked)

@@ -16,8 +16,8 @@ from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
 from actors.attempts.paid_requests import begin_paid_request
 from actors.attempts.provider_call import ask
-from actors.attempts.spent import spent_on
-from actors.entry.work import WORK
+from actors.attempts.reported_cost import spent_on
+from actors.entry.claim_handlers import WORK
 from actors.providers.base import Accepted, Bill, Done
 from actors.remote_jobs import poll_batch
 from actors.remote_jobs.poll_one import Seen

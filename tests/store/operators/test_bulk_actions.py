@@ -11,8 +11,8 @@ import pytest
 from supervisor.core.claim import Claim
 from supervisor.core.errors import BulkNotFound
 from supervisor.selection.task_filter import Action, BadFilter, read_filter
-from supervisor.services import bulk_runner
-from supervisor.services.bulk_runner import run_action
+from supervisor.services import bulk_action_runner
+from supervisor.services.bulk_action_runner import run_action
 from supervisor.store.operators import audit, bulk_actions
 from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import claims
@@ -190,8 +190,8 @@ def test_what_was_killed_goes_on_where_it_was(store: Store, failed_task: Callabl
 def test_several_runners_at_once_do_each_part_once(
     store: Store, failed_task: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_runner, "OTHERS_RUN_SECONDS", 0.001)
-    monkeypatch.setattr(bulk_runner, "TASKS_AT_ONCE", 2)
+    monkeypatch.setattr(bulk_action_runner, "OTHERS_RUN_SECONDS", 0.001)
+    monkeypatch.setattr(bulk_action_runner, "TASKS_AT_ONCE", 2)
     ids = {failed_task(f"o-{n % 5}") for n in range(30)}
     bulk_id = start(store, "retry", code="invalid_input")["id"]
     runners = [threading.Thread(target=run, args=(store, bulk_id)) for _ in range(3)]
@@ -293,7 +293,7 @@ def test_an_action_of_which_nobody_can_read_the_filter_holds_no_other_up(
     )  # fmt: skip
     failed_task("o-2")
     ours = start(store, "retry", user="o-2")["id"]
-    bulk_runner.run_all(store.database, store.settings, threading.Event())
+    bulk_action_runner.run_all(store.database, store.settings, threading.Event())
     assert (show(store, of_tomorrow)["state"], show(store, ours)["state"]) == ("running", "done")
 
 
@@ -358,7 +358,7 @@ def test_one_that_fails_is_tried_a_few_times_then_stopped_with_the_reason_and_ho
     monkeypatch.setattr(bulk_actions, "do_part", do_part)
     told: list[tuple[str, str]] = []
     for n in range(1, 2 * bulk_actions.MOST_FAILURES):
-        bulk_runner.run_all(
+        bulk_action_runner.run_all(
             store.database,
             store.settings,
             threading.Event(),
@@ -393,8 +393,8 @@ def test_a_part_is_as_large_as_holds_the_writer_for_a_moment(
     held: float,
     sizes: list[int],
 ) -> None:
-    monkeypatch.setattr(bulk_runner, "HELD_SECONDS", held)
-    monkeypatch.setattr(bulk_runner, "TASKS_AT_ONCE", 3)
+    monkeypatch.setattr(bulk_action_runner, "HELD_SECONDS", held)
+    monkeypatch.setattr(bulk_action_runner, "TASKS_AT_ONCE", 3)
     as_ever, done = bulk_actions.do_part, list[int]()
 
     def do_part(tx: Any, settings: Any, bulk_id: str, step: int, tasks: Any) -> bool:

@@ -20,7 +20,7 @@ from supervisor.store.counters import counters
 from supervisor.store.feed import works
 from supervisor.store.ledger import credits
 from supervisor.store.queue import dispatch, leader, workers
-from supervisor.store.tasks import admission, claims, idempotency, submit, user_actions
+from supervisor.store.tasks import admission, claims, idempotency_keys, submit, user_actions
 from supervisor.store.tasks.new_task import Key
 from tests.conftest import PARAMS, Store, processes, wait_until
 from tests.support.workers import complete, report_progress
@@ -246,7 +246,7 @@ def _retry_once(url: str, task_id: str) -> bool:
     key = Key("o-1", "POST", f"/v1/tasks/{task_id}/retry", "again", "hash")
     with contextlib.closing(open_database(url)) as database:
         _, is_replay = database.write_now(
-            lambda tx: idempotency.once(
+            lambda tx: idempotency_keys.once(
                 tx, key, lambda tx: user_actions.resubmit(tx, _settings(url), task_id)
             )
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actors.attempts.attempt import run_attempt
-from actors.entry.work import WORK
+from actors.entry.claim_handlers import WORK
 from actors.files.scratch import open_scratch
 from actors.providers.base import Accepted, ContentRejected, Done, Failed, Job, MadeImage
 from actors.providers.base import Running as JobRuns

@@ -16,7 +16,7 @@ UNWANTED = ("rich", "opentelemetry", "cryptography", "psycopg")
 PARTS = {
     "web": "import web.__main__",
     "dispatcher": "import actors.dispatcher.dispatcher",
-    "worker": "import actors, actors.entry.work, actors.entry.task_actors",
+    "worker": "import actors, actors.entry.claim_handlers, actors.entry.task_actors",
     "up": "import supervisor.cli.up, playhouse.migrations",
 }
 

@@ -25,7 +25,7 @@ from supervisor.security.tokens import Identity
 from supervisor.selection.search_terms import Compare, Search
 from supervisor.store.feed import works
 from supervisor.store.sql.rows import decoded, work_doc
-from supervisor.store.tasks import idempotency, search, user_actions
+from supervisor.store.tasks import idempotency_keys, search, user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.telemetry import tracing
 from web.api.tasks import stored
@@ -39,7 +39,7 @@ from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_si
 from web.feed.feed_event import Link
 from web.handling.authentication import identify
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of
-from web.handling.idempotency import hash_of
+from web.handling.idempotency_header import hash_of
 from web.handling.origin import origin_of
 from web.handling.quotas import count_stranger
 from web.handling.request_bodies import judge_json
@@ -306,8 +306,8 @@ def _refuse_crowd(found: list[Row]) -> None:
 
 def _noted(tx: Transaction, request: web.Request, call_id: str) -> int:
     """How many documents the same call has changed before."""
-    return idempotency.count(tx, request[IDENTITY].user, "POST", f"{PATH}#{call_id}")
+    return idempotency_keys.count(tx, request[IDENTITY].user, "POST", f"{PATH}#{call_id}")
 
 
 def _note(tx: Transaction, request: web.Request, call_id: str, task_id: str) -> None:
-    idempotency.keep(tx, Key(request[IDENTITY].user, "POST", f"{PATH}#{call_id}", task_id, ""), task_id)
+    idempotency_keys.keep(tx, Key(request[IDENTITY].user, "POST", f"{PATH}#{call_id}", task_id, ""), task_id)

@@ -26,7 +26,7 @@ from web.doors.fal import uploads
 from web.doors.fal.words import Target, error_answer, queue_target, run_target, target_of
 from web.doors.held import View, check_room, news, sent, steps
 from web.doors.held_answers import failure_of, held_answer
-from web.doors.repeats import Carried
+from web.doors.repeated_orders import Carried
 from web.doors.type_names import name_of, type_named
 from web.handling.context import Context, context_of, user_of
 from web.handling.origin import origin_of

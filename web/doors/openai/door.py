@@ -24,7 +24,7 @@ from web.doors.openai.answers import (
     picture,
     pictures,
 )
-from web.doors.repeats import Carried
+from web.doors.repeated_orders import Carried
 from web.doors.type_names import names_at, type_named
 from web.handling.context import Context, context_of
 from web.handling.origin import origin_of

@@ -23,7 +23,7 @@ from web.doors.door_bodies import form_order, json_order
 from web.doors.door_orders import Asked, asked_of, beginning, handed_in, repeatable
 from web.doors.held import View, check_room, ended, news, sent, steps
 from web.doors.order_members import FormFile
-from web.doors.repeats import Carried
+from web.doors.repeated_orders import Carried
 from web.doors.replicate.models import (
     Model,
     model_by_version,

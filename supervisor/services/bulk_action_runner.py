@@ -1,6 +1,7 @@
 """Runs the parts of actions on many tasks, with rests between them.  Blocks; call it in a thread.
 
-Any process that has the database may run them, also several at once: `do_part` sees to it that each part is done once.
+Web runs them every few seconds (`web/operators/bulk_actions.py`).  Any process that has the database may do so, also
+several at once: `do_part` sees to it that each part is done once.
 A part is as small, and the rest after it as long, that the writer is free for others most of the time, and that whoever
 comes meanwhile waits a few milliseconds for it.
 """

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from supervisor.core.errors import BulkNotFound
 from supervisor.selection.task_filter import Action, BadFilter, TaskFilter, read_action, read_filter
-from supervisor.services.bulk_runner import run_all
+from supervisor.services.bulk_action_runner import run_all
 from supervisor.store.operators import bulk_actions
+from web.handling.background_loops import repeat
 from web.handling.context import CONTEXT, context_of
 from web.handling.path_names import id_in_path
-from web.handling.repeated import repeat
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
