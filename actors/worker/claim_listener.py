@@ -97,8 +97,8 @@ class ClaimListener:
                 if self._is_unsure:
                     self._put_back()
                     self._is_unsure = False
+                    self._note_presence()  # not after the wait: claims whose messages were lost begin now
                 popped = self._lists.pop(self._kind, self._worker_id, seconds=POP_SECONDS)
-                self._note_presence()
                 if popped is None:
                     continue
                 is_ours = -CLOCK_STEP_SECONDS < popped.unread_seconds < OURS_SECONDS

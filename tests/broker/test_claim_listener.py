@@ -254,5 +254,16 @@ async def test_a_message_that_is_not_ours_is_dropped(listening: Listening) -> No
 async def test_listeners_are_notified_when_the_broker_is_back(
     server: BrokerServer, listening: Listening
 ) -> None:
-    await asyncio.to_thread(server.restart)
+    server.restart()  # in this thread: a server ends with the thread that started it
     await until(lambda: listening.came_back == 1, "messages may have been lost")
+
+
+async def test_that_the_broker_is_back_is_told_before_a_wait_at_its_list_is_over(
+    server: BrokerServer, listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims that were made meanwhile, and whose messages were lost, need not wait for it."""
+    monkeypatch.setattr(claim_listener, "POP_SECONDS", 600)
+    server.restart()
+    await until(lambda: listening.came_back == 1, "the rows are asked")
+    listening.listener.end()
+    server.restart()  # it ends the wait
