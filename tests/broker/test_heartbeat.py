@@ -21,7 +21,6 @@ from actors.attempts import attempt, record
 from actors.attempts.time_limit import standing_still
 from actors.entry.claim_handlers import WORK
 from actors.providers.base import Transient
-from actors.worker import worker as worker_module
 from actors.worker.begun_leases import MOST_ENDED
 from actors.worker.watchdog import Watchdog
 from actors.worker.worker import Running, Why, Worker
@@ -412,11 +411,8 @@ async def test_an_attempt_of_a_worker_declared_dead_does_not_look_broken(
     ]
 
 
-async def test_what_nobody_has_foreseen_does_not_end_the_watch_of_the_own_lease(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_nobody_has_foreseen_does_not_end_the_watch_of_the_own_lease() -> None:
     """Without it a worker that counts as dead would go on with tasks that others run."""
-    monkeypatch.setattr(worker_module, "WATCH_SECONDS", 0.01)
     looks, cancelled = list[None](), asyncio.Event()
 
     def may_start_requests() -> bool:
@@ -427,6 +423,7 @@ async def test_what_nobody_has_foreseen_does_not_end_the_watch_of_the_own_lease(
 
     of_ours = SimpleNamespace(
         id="w",
+        _until_watch_seconds=lambda: 0.01,
         may_start_requests=may_start_requests,
         _cancel_all=lambda *_, **__: cancelled.set(),
         _leave_if_idle=lambda: None,

@@ -40,5 +40,5 @@ def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any
 
 def free_slots(store: Any) -> int:
     """How many plain tasks the live workers could take now."""
-    placement = store.database.read(lambda tx: Capacity(tx, store.settings).placement())
+    placement = store.database.read(lambda tx: Capacity(tx, store.settings).placement([]))
     return len(list(iter(lambda: placement.place("photography"), None)))

@@ -63,7 +63,7 @@ class Tailer:
                     await self.start()
                 await self._follow(wakeups, usual_seconds)
             except TimeoutError:
-                log.error("no wake-up for %g s; listening anew", DEAF_SECONDS)
+                log.error("a wake-up is %g s overdue; listening anew", DEAF_SECONDS)
             except (Fault, DatabaseError) as error:
                 log.error("the change log can't be read (%s); trying again", error)
             except Exception:
