@@ -35,6 +35,7 @@ from dramatiq import get_broker
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.claim_sender import BATCH, ClaimSender, ControlMessage, claim_messages
 from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
+from actors.dispatcher.held_up import HeldUp
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_client import BadBrokerAddress
 from supervisor.broker.broker_mode import refuse_unusable_mode
@@ -92,6 +93,7 @@ class Round:
     picked, polls: rows that were claimed for workers.  dead: workers whose lists must be emptied before their rows are
     rescued.  has_picked: whether it searched for tasks at all.  refused: rows that the database refused to change;
     everything else is done.  has_written: whether it changed anything, as far as is known before the commit.
+    held_up_users: whose rows wait for their admission, as other transactions have locked their accounts.
     """
 
     picked: dispatch.Picked
@@ -105,13 +107,21 @@ class Round:
     wake: int
     has_picked: bool
     has_written: bool
+    held_up_users: list[str]
 
     @property
     def did_something(self) -> bool:
         """Whether the round changed anything, or met a row that it could not change."""
         picked = self.picked.claims or self.picked.left
         return bool(
-            picked or self.polls or self.errands or self.dead or self.rescued or self.refused or self.more
+            picked
+            or self.polls
+            or self.errands
+            or self.dead
+            or self.rescued
+            or self.refused
+            or self.more
+            or self.held_up_users
         )
 
 
@@ -172,6 +182,7 @@ class Dispatcher:
         self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
         self._silence = SilenceWatch(settings.lease_seconds)
         self._refusals = Refusals()
+        self._held_up_tasks, self._held_up_users = HeldUp(), HeldUp()
         self._wake = -1
         self._heard = False  # of a commit that was not visible yet
         self._slow_seconds = max(TICK_SECONDS, min(leader.SLOW_SECONDS, settings.heartbeat_seconds))
@@ -274,13 +285,22 @@ class Dispatcher:
             due = 0.0
         if decided.next_due_seconds is not None:
             due = min(due, decided.next_due_seconds)
-        if decided.picked.left:
+        if decided.picked.planned:
             due = min(due, dispatch.AGAIN_SECONDS)
+        now = time.monotonic()
+        for memory, held_up in (
+            (self._held_up_tasks, decided.picked.held_up),
+            (self._held_up_users, decided.held_up_users),
+        ):
+            memory.note(held_up, now)
+            seconds = memory.seconds_to_next(now)
+            due = due if seconds is None else min(due, seconds)
         return due
 
     def _turn(self, held: Leadership, now: float, *, is_tick: bool) -> Turn | None:
         """A turn; if the database refuses a row, the turn is repeated without that row.  None: another one works."""
         passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
+        tasks, users = self._held_up_tasks.passing(now), self._held_up_users.passing(now)
         beat_seconds = self._slow_seconds if is_tick and self.lock.seek() else TICK_SECONDS
 
         def take(tx: Transaction, *, is_careful: bool = False) -> Turn | None:
@@ -289,7 +309,7 @@ class Dispatcher:
                 return Turn(tick, None)
             if is_tick and tick is None:
                 return None
-            decided = self._decide(tx, held, passing, is_careful=is_careful)
+            decided = self._decide(tx, held, passing, tasks, users, is_careful=is_careful)
             if decided is None:
                 return None
             if tick is None and not decided.has_written:
@@ -455,6 +475,8 @@ class Dispatcher:
         tx: Transaction,
         held: Leadership,
         passing: Mapping[str, Sequence[str]],
+        tasks: Sequence[str],
+        users: Sequence[str],
         *,
         is_careful: bool = False,
     ) -> Round | None:
@@ -462,14 +484,15 @@ class Dispatcher:
         works.
 
         Polls of remote jobs are claimed in the same way, without task slots; cancels and webhooks are marked.
-        passing: by table, ids of rows that the database refused recently; they are left alone.
+        passing: by table, ids of rows that the database refused recently; they are left alone.  tasks, users: the same,
+        as other transactions had locked them; their turn comes again soon.
         is_careful: the round has met a new row of this kind.
         """
         is_held = leader.is_held(tx, held)
         refused: list[Refused] = []
         aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
         # A server is asked for everything at once: the ordinary round is this exchange, and the one of its writes.
-        waiting = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, aside)
+        waiting = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, aside, held_up=users)
         dead_ones = workers.dead(tx)
         due, capacity = dispatch.seconds_to_next_due(tx), Capacity(tx, self.settings)
         cancels, due_deliveries = remote_cancels.due_cancels(tx, jobs), deliveries.due(tx, messages)
@@ -489,7 +512,7 @@ class Dispatcher:
         next_due = due.get()
         if next_due == 0.0:
             ripened = dispatch.ripen(tx, aside)
-            has_written = ripened > 0
+            has_written |= ripened > 0
             rooms = remote_wait.room_for_polls(tx, self.sender.shunned) if sending else []
             again = functools.partial(poll_seconds, self.settings)
             polls = remote_wait.claim_due_polls(tx, rooms, again, aside) if rooms else []
@@ -508,6 +531,7 @@ class Dispatcher:
                 aside,
                 shunned=self.sender.shunned,
                 admitted=None if is_behind else admitted,
+                held_up=tasks,
                 late_within_seconds=time.monotonic() - self._picked_at,
             )
         if not sending:
@@ -518,7 +542,18 @@ class Dispatcher:
             admitted.rows or dead or polls or errands or picked.leases or picked.planned or refused
         )
         return Round(
-            picked, polls, errands, unread, rescued, refused, next_due, more, wake, sending, has_written
+            picked,
+            polls,
+            errands,
+            unread,
+            rescued,
+            refused,
+            next_due,
+            more,
+            wake,
+            sending,
+            has_written,
+            admitted.held_up,
         )
 
     def _rescue(self, tx: Transaction, aside: Aside) -> list[stuck_tasks.Rescued]:

@@ -122,6 +122,7 @@ class TaskQueue(Table):
             "task_queue_again": f"(type, created_at) WHERE {AGAIN}",
             "task_queue_overdue": f"(remote_deadline_at) WHERE {REMOTE} AND remote_deadline_at IS NOT NULL",
             "task_queue_between_steps": f"(type) WHERE {BETWEEN_STEPS}",
+            "task_queue_running": f"(user_openid) WHERE {RUNNING}",
             "task_queue_deadly": f"(deaths) WHERE {OPEN} AND deaths > 0",
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +13,18 @@ import pytest
 
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.dispatcher import Dispatcher
+from actors.dispatcher.held_up import HeldUp
 from config.settings import Settings
 from supervisor.broker.claim_lists import ClaimLists
+from supervisor.core.claim import Claim
 from supervisor.database.interface.database import Database
 from supervisor.database.open_wakeups import dispatch_wakeups
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.postgres_database import PostgresDatabase
+from supervisor.store.queue import ready_tasks, workers
 from supervisor.store.tasks import images
 from tests.conftest import DEADLINE_SECONDS, Clock, Store, wait_until
-from tests.support.databases import Plain
+from tests.support.databases import Plain, plain_connection
 from tests.support.quiet_broker import QuietBroker
 from tests.support.servers.postgres_proxy import PostgresProxy
 
@@ -246,3 +250,132 @@ def test_uploads_and_large_params_of_tasks_by_sql_are_checked_in_the_round(
     assert set(claimed()) == {own, large}
     error = json.loads(store.task(other)["error"])
     assert error["code"] == "image_not_found"
+
+
+def _insert(connection: Plain, user: str, count: int = 1) -> None:
+    for _ in range(count):
+        connection.execute(
+            """INSERT INTO task_queue (user_openid, type, params)
+                VALUES (?, 'photography', '{"images":["https://example.org/p.jpg"]}')""",
+            (user,),
+        )
+
+
+@pytest.fixture
+def other(settings: Settings) -> Iterator[Plain]:
+    """A second connection of a producer, whose transaction stays open."""
+    with contextlib.closing(plain_connection(settings)) as connection:
+        connection.execute("BEGIN")
+        yield connection
+
+
+@pytest.mark.postgresql_only
+def test_tasks_that_an_open_transaction_has_locked_keep_no_slot_from_others(
+    store: Store,
+    other: Plain,
+    admitted_task: Callable[..., str],
+    live_worker: Callable[..., str],
+    claimed: Rounds,
+) -> None:
+    locked, free = [admitted_task("a"), admitted_task("a")], admitted_task("b")
+    for each in locked:
+        other.execute("SELECT 1 FROM task_queue WHERE id = ? FOR UPDATE", (each,))
+    live_worker(slots=1)
+    wait_until(lambda: claimed() == [free], "the third task has the slot")
+    live_worker("worker-2", slots=2)
+    other.execute("ROLLBACK")
+    for each in locked:
+        wait_until(lambda each=each: claimed() or store.task(each)["lease"], "they run once they are free")
+
+
+@pytest.mark.postgresql_only
+def test_an_account_that_an_open_transaction_has_locked_holds_up_its_own_users_tasks_alone(
+    store: Store,
+    producer: Plain,
+    other: Plain,
+    live_worker: Callable[..., str],
+    claimed: Rounds,
+) -> None:
+    """As a cancel by SQL does, until it is committed."""
+    live_worker()
+    _insert(producer, "held")
+    _insert(producer, "known")
+    assert len(claimed()) == 2
+    other.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    for user in ("held", "known", "new"):
+        _insert(producer, user)
+    assert {store.task(each)["user_openid"] for each in claimed()} == {"known", "new"}
+    other.execute("ROLLBACK")
+    wait_until(claimed, "and its own run as soon as it is free")
+
+
+@pytest.mark.postgresql_only
+def test_more_tasks_of_a_locked_account_than_a_round_admits_hold_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+    producer: Plain,
+    other: Plain,
+    live_worker: Callable[..., str],
+    claimed: Rounds,
+) -> None:
+    monkeypatch.setattr("actors.dispatcher.dispatcher.ADMITTED_A_ROUND", 3)
+    live_worker()
+    _insert(producer, "a-held")
+    assert len(claimed()) == 1
+    other.execute("SELECT 1 FROM account WHERE user_openid = 'a-held' FOR UPDATE")
+    _insert(producer, "a-held", 5)
+    _insert(producer, "b")
+    wait_until(claimed, "the other user's task runs")
+
+
+@pytest.mark.postgresql_only
+def test_a_locked_account_does_not_hold_up_the_rescue_of_other_users_tasks(
+    store: Store, other: Plain, claimed_task: Callable[..., Claim], dispatcher: Dispatcher
+) -> None:
+    held, free = claimed_task("held"), claimed_task("free")
+    other.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    store.write(lambda tx: workers.mark_dead(tx, "worker-1"))
+    dispatcher._emptied.add("worker-1")
+    dispatcher.run_once()
+    assert store.task(free.task_id)["status"] == "pending"
+    assert store.task(held.task_id)["status"] == "processing"
+    other.execute("ROLLBACK")
+    dispatcher.run_once()
+    assert store.task(held.task_id)["status"] == "pending"
+
+
+def test_a_pick_does_not_read_the_long_queue_of_a_user_at_their_limit(
+    monkeypatch: pytest.MonkeyPatch, producer: Plain, live_worker: Callable[..., str], claimed: Rounds
+) -> None:
+    read: list[int] = []
+    chunk_of = ready_tasks._chunk_of
+
+    def counting(*args: Any, **named: Any) -> list[Any]:
+        rows = chunk_of(*args, **named)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(ready_tasks, "_chunk_of", counting)
+    _insert(producer, "many", 150)
+    _insert(producer, "few", 2)
+    assert claimed() == []
+    live_worker()
+    assert len(claimed()) == 4 + 2
+    read.clear()
+    assert claimed() == []
+    assert sum(read) <= 64, "at most the first chunk"
+
+
+def test_what_is_held_up_is_tried_again_after_twice_the_time_until_it_is_forgotten() -> None:
+    held_up = HeldUp()
+    assert held_up.seconds_to_next(0.0) is None
+    held_up.note(["a"], 0.0)
+    assert held_up.passing(0.04) == ["a"] and held_up.passing(0.05) == []
+    assert held_up.seconds_to_next(0.03) == pytest.approx(0.02)
+    held_up.note(["a"], 1.0)
+    assert held_up.passing(1.09) == ["a"] and held_up.passing(1.11) == []
+    for now in range(2, 12):
+        held_up.note(["a"], float(now))
+    assert held_up.seconds_to_next(11.0) == pytest.approx(1.0), "a second is the longest"
+    held_up.note([], 100.0)
+    held_up.note(["a"], 100.0)
+    assert held_up.seconds_to_next(100.0) == pytest.approx(0.05)

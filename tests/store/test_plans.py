@@ -10,6 +10,7 @@ import pytest
 
 from config.settings import Settings
 from supervisor.database.interface.database import Transaction
+from supervisor.schema.tables import RUNNING
 from supervisor.store.ledger import credits
 from supervisor.store.queue import dispatch
 from supervisor.store.tasks import claims
@@ -57,6 +58,10 @@ def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
     heads = [plan for plan in plans if "is_suspect" in plan]
     assert heads and all("Index Scan using task_queue_pick" in plan for plan in heads), (
         "in order from the index"
+    )
+    counts = [plan for plan in plans if RUNNING in plan]
+    assert counts and all("using task_queue_running" in plan for plan in counts), (
+        "a user's running tasks are counted without those that wait"
     )
 
 

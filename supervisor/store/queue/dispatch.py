@@ -28,7 +28,7 @@ from supervisor.store.tasks.admission import Admitted
 from supervisor.store.tasks.claims import Wanted
 
 _UNLIMITED = 1 << 30
-AGAIN_SECONDS = 0.05  # after a pick in which another transaction held a row
+AGAIN_SECONDS = 0.05  # after a pick that made tasks ready for the next one
 
 
 class Picked:
@@ -52,6 +52,13 @@ class Picked:
     def read_again(self, tx: Transaction) -> None:
         """Read the claims from their rows after a commit without an answer."""
         self.claims = self._in_order(claims.claimed_again(tx, self.leases))
+
+    @property
+    def held_up(self) -> list[str]:
+        """The picked tasks that could not be claimed: another transaction has locked them or their accounts, or they or
+        their workers have ended meanwhile."""
+        claimed = {row["id"] for row in self.claims}
+        return [task_id for task_id in self.leases if task_id not in claimed]
 
     @property
     def left(self) -> int:
@@ -94,13 +101,15 @@ def pick_and_claim(
     *,
     shunned: Collection[str] = (),
     admitted: Admitted | None = None,
+    held_up: Collection[str] = (),
     late_within_seconds: float = math.inf,
 ) -> Picked:
     """Claim as many due tasks as workers have room for, in fair order.
 
     capacity: if it was queried already.  shunned: ids of workers that get no claims.  admitted: tasks that the capacity
-    does not show.  late_within_seconds: since the last pick.  A task that was due then and left out had no slot, or was
-    above a limit; it did not wait for the dispatcher, so its lag is not observed.
+    does not show.  held_up: ids of tasks that others have locked; they take no slot.  late_within_seconds: since the
+    last pick.  A task that was due then and left out had no slot, or was above a limit; it did not wait for the
+    dispatcher, so its lag is not observed.
     """
     capacity, admitted = capacity or Capacity(tx, settings), admitted or Admitted()
     new: dict[tuple[str, str], list[Waiting]] = {}
@@ -115,28 +124,29 @@ def pick_and_claim(
     planned = sum(admission.plan_late(tx, settings, type_, aside) for type_ in late)
     lines = {(type_, lane): line for (type_, lane), line in lines.items() if lane or type_ not in late}
     room = {lane or type_: capacity.room_of_line(type_, lane) for type_, lane in (*lines, *new)}
-    passing = {*aside.passing, *(waiting.place.task_id for waiting in admitted.due)}
+    passing = {*aside.passing, *held_up, *(waiting.place.task_id for waiting in admitted.due)}
     users = _RoomOfUsers(tx, settings.limits.running_tasks_per_user)
     for running in (admitted.running, *(line.running for line in lines.values())):
         users.told(running)
     users.learn(waiting.user for waiting in admitted.due)
-    chosen = list(
-        pick(
-            [
-                *(
-                    ready_tasks.heads(tx, line, users.learn, passing)
-                    for (type_, lane), line in lines.items()
-                    if room[lane or type_] > 0
-                ),
-                *(sorted(several) for several in new.values()),
-            ],
-            placement,
-            room_of_user=users.room,
-            room_of_type=lambda type_: _room_of_type(tx, settings, type_),
-            room_of_line=room.__getitem__,
-            suspects=_SuspectLane(tx),
-        )
-    )
+    chosen: list[tuple[Waiting, str]] = []
+    for waiting, worker_id in pick(
+        [
+            *(
+                ready_tasks.heads(tx, line, users.learn, users.full, passing)
+                for (type_, lane), line in lines.items()
+                if room[lane or type_] > 0
+            ),
+            *(sorted(several) for several in new.values()),
+        ],
+        placement,
+        room_of_user=users.room,
+        room_of_type=lambda type_: _room_of_type(tx, settings, type_),
+        room_of_line=room.__getitem__,
+        suspects=_SuspectLane(tx),
+    ):
+        chosen.append((waiting, worker_id))
+        users.note(waiting)
     picked = _claim(tx, settings, chosen, aside, late_within_seconds)
     picked.planned = planned
     return picked
@@ -218,7 +228,8 @@ class _RoomOfUsers:
         if not self._limit or not new:
             return
         rows = self._tx.all(
-            f"""SELECT who.value AS user_openid, (SELECT count(*) FROM task_queue
+            f"""SELECT who.value AS user_openid, (SELECT count(*)
+                FROM task_queue{self._tx.by_index("task_queue_running")}
                 WHERE user_openid = who.value AND {RUNNING}) AS running
             FROM {self._tx.texts(":new")} AS who""",
             new=encoded(new),
@@ -226,8 +237,19 @@ class _RoomOfUsers:
         self._running |= {row["user_openid"]: row["running"] for row in rows}
 
     def room(self, user: str) -> int:
-        """For a user that was counted."""
+        """For a user that was counted; asked before any of theirs is picked."""
         return self._limit - self._running[user] if self._limit else _UNLIMITED
+
+    def note(self, picked: Waiting) -> None:
+        """Count a picked task."""
+        if self._limit and not picked.is_under_way:
+            self._running[picked.user] += 1
+
+    def full(self) -> list[str]:
+        """The counted users at their limit."""
+        return (
+            [user for user, running in self._running.items() if running >= self._limit] if self._limit else []
+        )
 
 
 def _room_of_type(tx: Transaction, settings: Settings, type_: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from supervisor.core.rescue import is_last_life
 from supervisor.database.interface.database import Pending, Row, Transaction
 from supervisor.schema.tables import READY, RUNNING
 from supervisor.store.sql.conditions import waits_since
-from supervisor.store.sql.rows import decoded
+from supervisor.store.sql.rows import decoded, encoded
 
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048
 
@@ -82,17 +82,20 @@ def heads(
     tx: Transaction,
     line: Line,
     learn_users: Callable[[Iterable[str]], None],
+    full_users: Callable[[], Sequence[str]],
     passing: Collection[str] = (),
 ) -> Iterator[Waiting]:
     """The ready tasks of a line in order, from the pick's index, a chunk at a time: first a chunk over all
     priorities, which usually contains them all, then one priority after the other.
 
-    learn_users: is called with the users of the next tasks.  passing: ids of tasks that are left out, and take no slot.
+    learn_users: is called with the users of the next tasks.  full_users: those at their limit, of whom a further chunk
+    holds only tasks that count as running: of a user with a long queue, the rest is not read.  passing: ids of tasks
+    that are left out, and take no slot.
     """
     type_, lane, chunk = line.type, line.lane, _FIRST_CHUNK
     rows = line.head
     if rows is None:
-        rows = _chunk_of(tx, type_, lane, chunk, "ORDER BY priority DESC, turn, created_at, id")
+        rows = _chunk_of(tx, type_, lane, chunk, (), "ORDER BY priority DESC, turn, created_at, id")
     is_all = len(rows) < chunk
     while rows:
         learn_users(row["user_openid"] for row in rows)
@@ -122,7 +125,7 @@ def heads(
         last = rows[-1]
         chunk = min(2 * chunk, _LARGEST_CHUNK)
         rows = _chunk_of(
-            tx, type_, lane, chunk,
+            tx, type_, lane, chunk, full_users(),
             """AND priority = :priority AND (turn, created_at, id) > (:turn, :created_at, :id)
                 ORDER BY turn, created_at, id""",
             **{name: last[name] for name in ("priority", "turn", "created_at", "id")},
@@ -135,6 +138,7 @@ def heads(
                     type_,
                     lane,
                     chunk,
+                    full_users(),
                     "AND priority = :priority ORDER BY turn, created_at, id",
                     priority=priority,
                 )
@@ -144,10 +148,20 @@ def heads(
 
 
 def _chunk_of(
-    tx: Transaction, type_: str, lane: str, most: int, where_and_order: str, **named: Any
+    tx: Transaction,
+    type_: str,
+    lane: str,
+    most: int,
+    full_users: Sequence[str],
+    where_and_order: str,
+    **named: Any,
 ) -> list[Row]:
+    others = ""
+    if full_users:
+        others = f"AND (step > first_step OR NOT {tx.is_one_of('user_openid', ':full_users')})"
+        named["full_users"] = encoded(full_users)
     return tx.all(
-        f"""SELECT {_columns(tx)} FROM task_queue WHERE {_due(tx)} AND type = :type_ AND lane = :lane
+        f"""SELECT {_columns(tx)} FROM task_queue WHERE {_due(tx)} AND type = :type_ AND lane = :lane {others}
             {where_and_order} LIMIT :most""",
         type_=type_, lane=lane, most=most, **named,
     )  # fmt: skip

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from supervisor.database.interface.database import Transaction
+from supervisor.store.sql.rows import encoded
 
 
 def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
@@ -27,3 +28,17 @@ def lock_tasks_and_accounts(tx: Transaction, task_ids: Sequence[str]) -> None:
                 ORDER BY user_openid FOR NO KEY UPDATE""",
         task_ids=list(task_ids),
     )
+
+
+def lock_free_accounts(tx: Transaction, users: Collection[str]) -> set[str]:
+    """Lock the accounts of these users, except those that other transactions have locked; the users of the locked ones.
+
+    For what is done for all users: a producer's transaction may hold one account for hours.  It waits for nothing, so
+    it needs no order.
+    """
+    rows = tx.all(
+        f"""SELECT user_openid FROM account WHERE {tx.is_one_of("user_openid", ":users")}
+            {tx.for_update_of_free("account")}""",
+        users=encoded(sorted(users)),
+    )
+    return {row["user_openid"] for row in rows}

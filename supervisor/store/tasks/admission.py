@@ -6,7 +6,7 @@ HTTP admits in the request's transaction; rows written by SQL are admitted by th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from config.settings import Settings
@@ -25,6 +25,7 @@ from supervisor.store.counters import counters, step_times
 from supervisor.store.ledger import credits
 from supervisor.store.limits import notices
 from supervisor.store.sql.conditions import waits_since
+from supervisor.store.sql.locks import lock_free_accounts
 from supervisor.store.sql.row_isolation import Aside, apart, done_apart, id_of
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import batch_submission, steps
@@ -45,13 +46,15 @@ class Admitted:
 
     On a server, queries that were sent together with this one's do not see what was admitted.  due: what they lack: the
     tasks that may run now.  running: how many tasks each of their users has running, if that was counted.  is_more:
-    they lack more than that, and must be asked again.
+    they lack more than that, and must be asked again.  held_up: users whose accounts other transactions have locked;
+    their rows wait.
     """
 
     rows: int = 0
     due: list[Waiting] = dataclasses.field(default_factory=list)
     running: dict[str, int] = dataclasses.field(default_factory=dict)
     is_more: bool = False
+    held_up: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +143,17 @@ def plan_late(tx: Transaction, settings: Settings, type_: str, aside: Aside) -> 
     planned = plan_of(tx, settings, type_)
     others, left_alone = aside.others(tx, "id")
     rows = tx.all(
-        f"""SELECT id, EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
+        f"""SELECT id, user_openid, EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                 AND remote_job.charge = task_queue.charge AND remote_job.state <> 'failed') AS was_asked
             FROM task_queue WHERE {READY} AND type = :type_ AND lane = '' AND {others}
             ORDER BY id LIMIT :most{tx.for_update_of_free("task_queue")}""",
         type_=type_, most=_MOST_PLANNED_LATE, **left_alone,
     )  # fmt: skip
     was_asked = {row["id"]: bool(row["was_asked"]) for row in rows}
+    payers = {row["user_openid"] for row in rows if planned is None or row["was_asked"]}
+    if tx.for_update and payers:
+        payers -= lock_free_accounts(tx, payers)
+        rows = [row for row in rows if row["user_openid"] not in payers]
 
     def plan(ids: Sequence[str]) -> list[str]:
         for task_id in ids:
@@ -219,16 +226,22 @@ def admit_waiting(
     settings: Settings,
     most: int,
     aside: Aside | None = None,
+    *,
+    held_up: Collection[str] = (),
 ) -> Pending[Admitted]:
     """Admit or reject rows that SQL has inserted, at most so many, users in sorted order.
 
     A wrong row fails only itself and never the round, because all other admissions wait for the round.  aside: rows to
     leave alone; rows that can't even be failed are added to it and stay unchanged.  If it is not careful, the caller
     repeats the round with a careful one when the database refuses a row: without a savepoint, the writes of this
-    function are sent together with the next query.
+    function are sent together with the next query.  held_up: users whose rows are left alone: what locks their accounts
+    may take hours, and nobody else's task waits for that.
     """
     aside = aside or Aside(is_careful=True)
     others, left_alone = aside.others(tx, "id")
+    if held_up:
+        others = f"{others} AND NOT {tx.is_one_of('user_openid', ':held_up')}"
+        left_alone = {**left_alone, "held_up": encoded(sorted(held_up))}
     which = f"FROM task_queue WHERE {UNADMITTED} AND {others} ORDER BY user_openid, id LIMIT :most"
     columns = f"""{_COLUMNS}, created_at, attempt, lease, deaths,
         {tx.seconds_between(waits_since(tx), tx.moment)} AS waited,
@@ -236,13 +249,11 @@ def admit_waiting(
     if not tx.dialect.has_many_writers:
         asked = tx.ask(f"SELECT {columns} {which}", **left_alone, most=most)
         return Pending(lambda: Admitted(_admit_rows(tx, settings, asked.all(), aside)))
-    # As `bulk` locks them: all accounts or none.
+    # The insert of a task has opened its user's account.
     asked = tx.ask(
         f"""WITH new AS MATERIALIZED (SELECT {columns} {which}{tx.for_update_of_free("task_queue")}),
-            payers AS MATERIALIZED (SELECT 1 FROM account WHERE {_OF_NEW} AND
-                (SELECT count(*) FROM account WHERE {_OF_NEW}) = (SELECT count(DISTINCT user_openid) FROM new)
-                ORDER BY user_openid{tx.for_update})
-        SELECT new.*, (SELECT count(*) FROM payers) AS payers FROM new""",
+            payers AS MATERIALIZED (SELECT user_openid FROM account WHERE {_OF_NEW}{tx.for_update_of_free("account")})
+        SELECT new.*, (user_openid IN (SELECT user_openid FROM payers)) IS TRUE AS is_ours FROM new""",
         **left_alone, most=most,
     )  # fmt: skip
     known = batch_submission.ask_known(
@@ -251,17 +262,20 @@ def admit_waiting(
     )  # fmt: skip
 
     def admit() -> Admitted:
-        rows = asked.all()
-        if not rows or aside.is_careful:
-            return Admitted(_admit_rows(tx, settings, rows, aside), is_more=bool(rows))
-        is_locked = rows[0]["payers"] == len({row["user_openid"] for row in rows})
-        told = known.get() if is_locked else {}
+        found = asked.all()
+        rows = [row for row in found if row["is_ours"]]
+        held_up = sorted({row["user_openid"] for row in found if not row["is_ours"]})
+        if not rows:
+            return Admitted(held_up=held_up)
+        if aside.is_careful:
+            return Admitted(_admit_rows(tx, settings, rows, aside), is_more=True, held_up=held_up)
+        told = known.get()
         is_told = all(row["id"] in told for row in rows)
         admitted = _admit_or_reject(tx, settings, rows, told[rows[0]["id"]] if is_told else None)
         is_all_due = all(row["is_due"] for row, _ in admitted)
         due = [_waiting(row, each) for row, each in admitted] if is_all_due else []
         running = told[rows[0]["id"]].running if is_told else {}
-        return Admitted(len(rows), due, running, is_more=not is_all_due)
+        return Admitted(len(rows), due, running, is_more=not is_all_due, held_up=held_up)
 
     return Pending(admit)
 

@@ -25,7 +25,8 @@ INDEXES_OF_OPEN_ROWS = {
     "task_queue_active", "task_queue_again", "task_queue_between_steps", "task_queue_deadly", "task_queue_dispatched",
     "task_queue_expiry", "task_queue_fresh",
     "task_queue_held", "task_queue_next_poll",
-    "task_queue_open", "task_queue_overdue", "task_queue_pick", "task_queue_unadmitted", "task_queue_unripe",
+    "task_queue_open", "task_queue_overdue", "task_queue_pick", "task_queue_running", "task_queue_unadmitted",
+    "task_queue_unripe",
 }  # fmt: skip
 
 
