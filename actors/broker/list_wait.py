@@ -14,7 +14,7 @@ import redis
 
 from supervisor.database.interface.wakeups import readable
 
-# An idle server ends a wait up to a second late; one that has not answered by then is away.
+# An idle server ends a wait up to a second late, a busy machine adds to it; one that has not answered by then is away.
 LATE_SECONDS = 3.0
 
 

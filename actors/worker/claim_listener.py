@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.broker.consumer import BROKER_AWAY
+from actors.broker.list_wait import LATE_SECONDS
+from supervisor.broker.broker_client import SOCKET_TIMEOUT_SECONDS
 from supervisor.broker.broker_errors import in_words
 from supervisor.broker.signed_claims import ClaimMessage
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# One wait at the list.  An idle server may end it a second late, which must be below the client's time-out.
-POP_SECONDS = 8.0
+# One wait at the list.  It may end so late that it is still below the client's time-out.
+POP_SECONDS = SOCKET_TIMEOUT_SECONDS - LATE_SECONDS
 ROOM_SECONDS = 0.9  # one wait for a free slot, or for the event loop
 OURS_SECONDS = 1.0  # from the answer to a pop: for so long its message is not taken
 # A message that seems to be read so long before its answer came: the server's clock was set.

@@ -14,6 +14,7 @@ from config.steps import Step
 from supervisor.store.feed import works
 from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.retention import ageing
+from supervisor.store.tasks.steps import Resumed
 from tests.conftest import Store
 from tests.support.models.step_house import AGAIN_SECONDS, PRICE, STEPS, StepHouse, refuses
 
@@ -343,3 +344,15 @@ async def test_a_claim_from_a_dispatcher_that_knows_no_steps_yet_is_given_back(
     store.write(dispatching.ripen)
     await house.live(task_id)
     assert [each.step for each in house.asked] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("step", "paid", "kept"),
+    [(0, 5, 2), (1, 5, 0), (1, 3, 2), (1, 2, 3), (2, 5, 4)],
+    ids=["not lost", "paid", "paid in part", "not paid in fact", "never made"],
+)
+def test_a_step_made_again_is_kept_less_by_what_was_paid_for_it_in_fact(
+    step: int, paid: int, kept: int
+) -> None:
+    resumed = Resumed(1, 2, {1: 3})
+    assert resumed.kept_again(step, [2, 3, 4][step], paid) == kept
