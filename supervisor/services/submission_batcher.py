@@ -36,7 +36,8 @@ class Submissions:
     def __init__(self, settings: Settings, database: Database, order: FreshOrder) -> None:
         self._settings, self._database, self._order = settings, database, order
         self._waiting: collections.deque[_Waiting] = collections.deque()  # emptied by the writer's thread
-        self._steps = self._pending = 0
+        self._pending = 0
+        self._began: list[float] = []  # when each step under way began, by the loop's clock
         self._planned: asyncio.Handle | None = None
 
     async def submit(self, new: NewTask) -> Submitted:
@@ -62,17 +63,18 @@ class Submissions:
 
     def _plan_step(self) -> None:
         """Schedule a step; it also takes submissions of the same turn of the event loop."""
-        if self._planned is not None or self._steps == MOST_STEPS_UNDER_WAY:
+        if self._planned is not None or len(self._began) == MOST_STEPS_UNDER_WAY:
             return
         loop = asyncio.get_running_loop()
-        if self._steps and self._database.runs_side_by_side:
-            self._planned = loop.call_later(LONG_SECONDS, self._start_step)
+        if self._began and self._database.runs_side_by_side:
+            self._planned = loop.call_at(min(self._began) + LONG_SECONDS, self._start_step)
         else:
             self._planned = loop.call_soon(self._start_step)
 
     def _start_step(self) -> None:
         self._planned = None
         loop, pending = asyncio.get_running_loop(), self._pending
+        began = loop.time()
         crowd: list[_Waiting] = []
 
         def store(tx: Transaction) -> list[Outcome]:
@@ -81,7 +83,7 @@ class Submissions:
             return submit_many(tx, self._settings, orders, pending=pending) if orders else []
 
         def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
-            self._steps -= 1
+            self._began.remove(began)
             failure = done.exception()
             if failure is not None and not crowd:
                 # the transaction could not even begin: the waiting callers must get the error
@@ -89,13 +91,13 @@ class Submissions:
             outcomes = [failure] * len(crowd) if failure is not None else done.result()
             for (_, answer), outcome in zip(crowd, outcomes, strict=True):
                 self._answer(answer, outcome)
-            if self._planned is not None and not self._steps:
+            if self._planned is not None and not self._began:
                 self._planned.cancel()  # it may have waited for this end
                 self._planned = None
             if self._waiting:
                 self._plan_step()
 
-        self._steps += 1
+        self._began.append(began)
         self._database.write(store).add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
 
     def _take_into(self, crowd: list[_Waiting]) -> None:

@@ -242,3 +242,32 @@ def test_the_twin_of_a_refused_order_is_refused_alike(shop: Any) -> None:
     assert _kinds(here.submit(_new(key=key), _new(key=key))) == [InsufficientCredits] * 2
     here.database.write_now(lambda tx: credits.grant(tx, "o-1", 1, "r"))
     assert _kinds(here.submit(_new(key=key))) == [Submitted]
+
+
+@pytest.mark.postgresql_only
+async def test_orders_beside_a_transaction_that_has_taken_long_already_wait_no_more(
+    store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission_batcher, "LONG_SECONDS", 0.2)
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
+    producer.execute("BEGIN")
+    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    held = asyncio.create_task(way.submit(_new("held")))
+    await asyncio.to_thread(
+        wait_until, lambda: producer.execute(_WAITS).fetchone() == (1,), "it waits for the account"
+    )
+    await way.submit(_new("free"))
+    loop, waits = asyncio.get_running_loop(), list[float]()
+    call_at = loop.call_at
+
+    def noting(when: float, callback: Any, *args: Any, **more: Any) -> asyncio.TimerHandle:
+        if callback == way._start_step:
+            waits.append(when - loop.time())
+        return call_at(when, callback, *args, **more)
+
+    monkeypatch.setattr(loop, "call_at", noting)
+    await way.submit(_new("free"))
+    assert waits and max(waits) <= 0
+    producer.execute("ROLLBACK")
+    assert isinstance(await held, Submitted)

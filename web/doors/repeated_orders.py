@@ -19,6 +19,7 @@ from supervisor.store.tasks.new_task import NewTask, Repeatable
 from supervisor.store.tasks.submit import Submitted
 from web.api.tasks import stored
 from web.handling.context import CONTEXT, context_of
+from web.http.detached_work import finished
 from web.http.problems import problem_of
 
 log = logging.getLogger("darkroom.web")
@@ -109,4 +110,4 @@ class Carried:
         await self._request.app[CUT_ORDERS].noted(self._order.place)
         submission = context.submissions.begin(new)
         self._under_way.append((new, submission))
-        return await stored(context, new, asyncio.shield(submission))
+        return await stored(context, new, finished(submission))
