@@ -168,6 +168,9 @@ ROWS = (
             "{{instance}} {{path}}": "darkroom_disk_free_bytes{JOB} / darkroom_disk_size_bytes{JOB}",
             "the database's server, 0 when full": "1 - max(darkroom_database_full{JOB})",
         }, "percentunit"),
+        Panel("Failures of web's loops a minute",
+              "Errors that nobody has foreseen, in the loops beside the requests; each loop goes on by itself.", {
+            "{{loop}}": "60 * sum by (loop) (rate(darkroom_loop_failures_total{JOB}[<5m>]))"}),
         Panel("Requests a second", "By status.", {
             "{{status}}": "(sum by (status) (rate(darkroom_http_request_seconds_count{JOB}[<5m>]))) > 0"}),
         Panel("Time of a request", "By route; 95 of 100 are faster.", {

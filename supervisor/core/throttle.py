@@ -9,7 +9,7 @@ REST = 4  # times as long as the batch took: housekeeping takes at most a fifth 
 SHORTEST_REST_SECONDS = 0.002
 
 
-def fitting(size: int, seconds: float, *, within_seconds: float, most: int) -> int:
+def next_size(size: int, seconds: float, *, within_seconds: float, most: int) -> int:
     """The size of the next batch, from the size and the time of the last one: half of one that took too long, one more
     than one that took less than half of what it may."""
     if seconds > within_seconds:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from config.settings import Settings
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, as_sentence
-from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS, fitting
+from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS, next_size
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.selection.task_filter import BadFilter
 from supervisor.store.operators import bulk_actions
@@ -56,7 +56,7 @@ def run_action(
             if not left:
                 break
             step += 1
-            at_once = fitting(at_once, seconds, within_seconds=HELD_SECONDS, most=TASKS_AT_ONCE)
+            at_once = next_size(at_once, seconds, within_seconds=HELD_SECONDS, most=TASKS_AT_ONCE)
 
 
 def _do_part(

@@ -35,9 +35,14 @@ async def changes(request: web.Request) -> web.Response:
     try:
         with context.hub.watcher(user, most=context.settings.limits.streams_per_user) as changed:
             found = await read()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    # What is published late may stand before `since`, so a wake-up may have brought nothing.
+                    while _is_nothing(found) and not context.hub.is_closing:
+                        await changed.wait()
+                        changed.clear()
+                        found = await read()
             if _is_nothing(found):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), wait)
                 found = await read()
             return _answer(found, context.links.link)
     except TooManyStreams:

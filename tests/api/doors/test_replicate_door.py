@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -157,7 +156,7 @@ async def test_a_stream_tells_everything(shop: DoorShop, client: replicate.Clien
     async with aiohttp.ClientSession() as http:
         async with http.get(made.urls["stream"]) as answer:
             assert answer.status == 200, "no key is needed: JavaScript's SDK sends none"
-        async with http.get(re.sub("sig=.", "sig=_", made.urls["stream"])) as answer:
+        async with http.get(made.urls["stream"].replace("sig=", "sig=_", 1)) as answer:
             assert answer.status == 403
 
 

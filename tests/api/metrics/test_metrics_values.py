@@ -146,7 +146,7 @@ def test_the_stuck_gauge_is_what_rescue_takes(shop: Shop) -> None:
         for reason in ("dead_worker", "deadline", "undelivered", "remote_overdue")
     }
     assert stuck == {"dead_worker": 2, "deadline": 3, "undelivered": 4, "remote_overdue": 1}
-    ask(shop.do, remote, worker=WORKER)
+    ask(shop.write, remote, worker=WORKER)
     assert shop.rescue() == {reason: n for reason, n in stuck.items() if reason != "undelivered"}
 
     told = shop.scrape()
@@ -187,15 +187,15 @@ def test_slots_are_busy_free_or_draining(shop: Shop) -> None:
 
 def test_counters_and_histograms_go_on_across_restarts(shop: Shop) -> None:
     shop.worker()
-    shop.completed_task()
+    shop.completed_task(shop.picked_task())
     first = Exposition(shop.settings, shop.database)
     before = shop.scrape(first)
     assert before("darkroom_tasks_finished_total", type="photography", outcome="completed") == 1
     assert before("darkroom_task_run_seconds_count", type="photography", outcome="completed") == 1
     assert before("darkroom_task_wait_seconds_count", type="photography") == 1
 
-    shop.completed_task()
-    shop.failed_task()
+    shop.completed_task(shop.picked_task())
+    shop.failed_task(shop.picked_task())
     cancelled = shop.pending_task()
     shop.write(lambda tx: user_actions.cancel(tx, cancelled))
     after = shop.scrape(Exposition(shop.settings, shop.database))
@@ -308,7 +308,7 @@ def test_attempts_that_are_cancelled_or_given_up_count_how_long_they_ran(shop: S
     shop.wait(40)
     shop.write(lambda tx: user_actions.cancel(tx, cancelled))
     shop.write(lambda tx: user_actions.cancel(tx, waiting))  # it never ran
-    ask(shop.do, remote, worker=WORKER)
+    ask(shop.write, remote, worker=WORKER)
     assert shop.rescue() == {"remote_overdue": 1}
     told = shop.scrape()
     ran = "darkroom_task_run_seconds"

@@ -126,14 +126,22 @@ class Shop(Store):
         )
         return task_id
 
-    def completed_task(self) -> str:
-        task_id = self.claimed_task()
+    def picked_task(self) -> str:
+        """A task that a round of the dispatcher has claimed, which counts its wait, and that has begun."""
+        task_id = self.pending_task()
+        (claim,) = self.dispatch()
+        self.leases[task_id] = claim.lease
+        self.write(lambda tx: claims.mark_begun(tx, [claims.Begun(task_id, claim.lease, 0.0, 630)]))
+        return task_id
+
+    def completed_task(self, task_id: str = "") -> str:
+        task_id = task_id or self.claimed_task()
         made = [{"key": "results/1.png", "width": 1, "height": 1}]
         self.write(lambda tx: complete(tx, task_id, self.leases[task_id], made))
         return task_id
 
-    def failed_task(self) -> str:
-        task_id = self.claimed_task()
+    def failed_task(self, task_id: str = "") -> str:
+        task_id = task_id or self.claimed_task()
         self.write(lambda tx: claims.fail(tx, task_id, self.leases[task_id], "no_person_found", "Nobody."))
         return task_id
 
