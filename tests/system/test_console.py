@@ -55,7 +55,10 @@ class Page(Browser):
     """The console in a browser of its own."""
 
     def click(self, selector: str) -> None:
-        eventually(f"{selector} can be pressed", lambda: self.find(selector).is_enabled())
+        eventually(
+            f"{selector} can be pressed",
+            lambda: any(found.is_enabled() for found in self.driver.find_elements("css selector", selector)),
+        )
         self.js("arguments[0].scrollIntoView({block: 'center'})", self.find(selector))
         self.find(selector).click()
 

@@ -131,8 +131,9 @@ def test_a_remote_job_that_ends_on_a_full_disk_is_waited_for(tmp_path: Path, wha
 
 def test_the_studio_waits_for_room_too(tmp_path: Path) -> None:
     with house_on_small_disk(tmp_path, "files") as (disk, _, _, shop):
+        portrait = shop.upload_sample()
         disk.fill()
-        task = shop.order("photography")
+        task = shop.order("photography", images=[portrait])
         eventually("its stage says so", lambda: shop.task(task)["stage"] == WAITING)
         disk.make_room()
         assert shop.ends(task, 60) == "completed", shop.task(task)["error"]

@@ -299,7 +299,7 @@ def test_nothing_that_is_long_makes_a_phones_page_or_a_dialog_wider(
     house: RunningSystem, open_page: Callable[..., Page]
 ) -> None:
     user = "wx_" + "o" * 110
-    house.order("photography", user=user)
+    task_id = house.order("photography", user=user)
     page = open_page()
     page.find_task(user)
     page.click("#found button[data-key^='user:']")
@@ -311,6 +311,8 @@ def test_nothing_that_is_long_makes_a_phones_page_or_a_dialog_wider(
         " `<p class='trouble bad'><span>https://example.org/${'x'.repeat(300)}</span></p>`"
     )
     assert page.fits_a_phone()
+    house.cancel(task_id, user)  # the other tests of this system count what runs
+    eventually("it has ended", lambda: house.task(task_id)["status"] == "cancelled")
 
 
 @pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
