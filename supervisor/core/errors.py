@@ -179,6 +179,15 @@ class DatabaseBusy(Fault):
     """The database can't be written for now (locked, disk full).  Nothing was stored; try again."""
 
 
+class AccountLocked(DatabaseBusy):
+    """Another transaction has locked the user's account.  Nothing was stored for them; try again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another program holds the account of this user in the database; nothing was stored.  Try again later."
+        )
+
+
 class DatabaseFull(DatabaseBusy):
     """The disk that holds the database is full.  Free some space; nothing was stored."""
 

@@ -5,8 +5,13 @@ size of a batch follows the load, and a single submission does not wait for othe
 the event loop in one call.  A submission is stored even if its caller has disconnected.
 
 Where steps run side by side, a second one would only make both batches smaller, at twice the cost, and would often wait
-for the accounts that the first has locked.  So it begins only if the first one takes long: perhaps it waits for an
-account that another process has locked, and that concerns no order of the second.
+for the accounts that the first has locked.  So it begins only if the first one takes long.
+
+Another program may hold a user's account for as long as it likes, and that concerns no other user.  So a step leaves
+the orders of such users out.  They are tried again, in the order in which they came and together with later ones of
+the user, after a pause that grows with their wait.  Left out again and again, they might never meet a free moment of an
+account that is in constant use, so now and then one user's orders wait for their turn at the lock: for a moment only,
+since that takes a writer's thread.
 """
 
 from __future__ import annotations
@@ -15,19 +20,35 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import math
+from typing import NamedTuple
 
 from config.settings import Settings
+from supervisor.core.errors import AccountLocked, DatabaseBusy
 from supervisor.core.queue_position import WaitingOrder
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.store.sql.locks import wait_no_longer_than
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 
 MOST_STEPS_UNDER_WAY = 2  # one that is committed and one that collects
 MOST_IN_A_CROWD = 256  # others write too
 LONG_SECONDS = 0.05  # some ten times an ordinary transaction
+MOST_HELD_SECONDS = 20.0  # callers wait for no more than 30 or 60 s
+# A transaction of ours holds an account for a few milliseconds.
+LEAST_PAUSE_SECONDS = 0.005
+MOST_PAUSE_SECONDS = 0.25
+WAIT_AT_A_LOCK_SECONDS = 0.05
+BETWEEN_VAIN_WAITS_SECONDS = 0.2  # so they take a fifth of one writer thread
 
-_Waiting = tuple[NewTask, "asyncio.Future[Submitted]"]
+
+class _Waiting(NamedTuple):
+    """An order that is not stored yet.  since: when it came, by the loop's clock."""
+
+    new: NewTask
+    answer: asyncio.Future[Submitted]
+    since: float
 
 
 class Submissions:
@@ -36,6 +57,8 @@ class Submissions:
     def __init__(self, settings: Settings, database: Database, order: FreshOrder) -> None:
         self._settings, self._database, self._order = settings, database, order
         self._waiting: collections.deque[_Waiting] = collections.deque()  # emptied by the writer's thread
+        self._held: dict[str, list[_Waiting]] = {}  # by user: orders that pause, since the account is locked
+        self._next_wait_at = 0.0  # when orders may wait at a lock again, by the loop's clock
         self._pending = 0
         self._began: list[float] = []  # when each step under way began, by the loop's clock
         self._planned: asyncio.Handle | None = None
@@ -56,10 +79,14 @@ class Submissions:
 
     def _add(self, new: NewTask, order: WaitingOrder) -> asyncio.Future[Submitted]:
         self._pending = order.pending
-        answer: asyncio.Future[Submitted] = asyncio.get_running_loop().create_future()
-        self._waiting.append((new, answer))
-        self._plan_step()
-        return answer
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(new, loop.create_future(), loop.time())
+        if new.user in self._held:
+            self._held[new.user].append(waiting)
+        else:
+            self._waiting.append(waiting)
+            self._plan_step()
+        return waiting.answer
 
     def _plan_step(self) -> None:
         """Schedule a step; it also takes submissions of the same turn of the event loop."""
@@ -79,8 +106,8 @@ class Submissions:
 
         def store(tx: Transaction) -> list[Outcome]:
             self._take_into(crowd)
-            orders = [new for new, _ in crowd]
-            return submit_many(tx, self._settings, orders, pending=pending) if orders else []
+            orders = [each.new for each in crowd]
+            return submit_many(tx, self._settings, orders, pending=pending, waits=False) if orders else []
 
         def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
             self._began.remove(began)
@@ -89,8 +116,14 @@ class Submissions:
                 # the transaction could not even begin: the waiting callers must get the error
                 self._take_into(crowd)
             outcomes = [failure] * len(crowd) if failure is not None else done.result()
-            for (_, answer), outcome in zip(crowd, outcomes, strict=True):
-                self._answer(answer, outcome)
+            held: list[_Waiting] = []
+            for each, outcome in zip(crowd, outcomes, strict=True):
+                if isinstance(outcome, AccountLocked) and loop.time() < each.since + MOST_HELD_SECONDS:
+                    held.append(each)
+                else:
+                    self._answer(each.answer, outcome)
+            if held:
+                self._hold(held)
             if self._planned is not None and not self._began:
                 self._planned.cancel()  # it may have waited for this end
                 self._planned = None
@@ -105,6 +138,60 @@ class Submissions:
         with contextlib.suppress(IndexError):
             while len(crowd) < MOST_IN_A_CROWD:
                 crowd.append(self._waiting.popleft())
+
+    def _hold(self, orders: list[_Waiting]) -> None:
+        """Let these orders of locked accounts pause, and those of the same users that have come after them."""
+        loop = asyncio.get_running_loop()
+        for each in orders:
+            if each.new.user not in self._held:
+                self._held[each.new.user] = []
+                pause = min(max((loop.time() - each.since) / 4, LEAST_PAUSE_SECONDS), MOST_PAUSE_SECONDS)
+                loop.call_later(pause, self._try_again, each.new.user)
+            self._held[each.new.user].append(each)
+        with contextlib.suppress(IndexError):  # a writer's thread may take some meanwhile
+            for _ in range(len(self._waiting)):
+                each = self._waiting.popleft()
+                self._held.get(each.new.user, self._waiting).append(each)
+
+    def _try_again(self, user: str) -> None:
+        if asyncio.get_running_loop().time() >= self._next_wait_at:
+            self._wait_at_the_lock(user)
+        else:
+            self._put_back(user)
+
+    def _put_back(self, user: str) -> None:
+        self._waiting.extendleft(reversed(self._held.pop(user)))
+        if self._waiting:
+            self._plan_step()
+
+    def _wait_at_the_lock(self, user: str) -> None:
+        """Store the user's held orders in a step of their own; those that come meanwhile are held."""
+        loop, pending = asyncio.get_running_loop(), self._pending
+        crowd = self._held[user][:MOST_IN_A_CROWD]
+        del self._held[user][:MOST_IN_A_CROWD]
+        self._next_wait_at = math.inf
+
+        def store(tx: Transaction) -> list[Outcome]:
+            wait_no_longer_than(tx, WAIT_AT_A_LOCK_SECONDS)
+            return submit_many(tx, self._settings, [each.new for each in crowd], pending=pending)
+
+        def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
+            failure = done.exception()
+            is_vain = isinstance(failure, DatabaseBusy)
+            self._next_wait_at = loop.time() + (BETWEEN_VAIN_WAITS_SECONDS if is_vain else 0.0)
+            outcomes = [failure] * len(crowd) if failure is not None else done.result()
+            held: list[_Waiting] = []
+            for each, outcome in zip(crowd, outcomes, strict=True):
+                if is_vain and loop.time() < each.since + MOST_HELD_SECONDS:
+                    held.append(each)
+                else:
+                    self._answer(each.answer, outcome)
+            if held:
+                self._hold([*held, *self._held.pop(user)])
+            else:
+                self._put_back(user)
+
+        self._database.write(store).add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
 
     def _answer(self, answer: asyncio.Future[Submitted], outcome: Outcome | BaseException) -> None:
         if isinstance(outcome, Submitted) and not outcome.is_replay:

@@ -9,7 +9,7 @@ import logging
 import aiohttp
 import pytest
 
-from supervisor.core.errors import OutcomeUnknown, SettingFault
+from supervisor.core.errors import AccountLocked, OutcomeUnknown, SettingFault
 from supervisor.schema.migrate import check_version
 from tests.support.houses.web_server import Web, bearer
 from web.http.problems import problem_of
@@ -175,6 +175,12 @@ async def test_paths_with_ids_are_counted_under_their_pattern(web: Web, http: ai
     assert 'count{method="GET",route="/v1/tasks/{task_id}",status="404"} 1.0' in text
     assert 'count{method="GET",route="unmatched",status="404"} 1.0' in text
     assert "secret-id" not in text and "scanner" not in text
+
+
+def test_an_order_of_a_locked_account_may_be_tried_again() -> None:
+    problem = problem_of(AccountLocked())
+    assert problem is not None and problem.status == 503
+    assert int(problem.headers["Retry-After"]) >= 1 and "nothing was stored" in problem.detail
 
 
 def test_a_request_of_unknown_outcome_carries_no_advice_to_repeat_it() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import concurrent.futures
 import contextlib
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import peewee
 import pytest
 
+from config.settings import Settings
 from supervisor.core.errors import (
     BadParams,
     DatabaseBusy,
@@ -29,8 +32,8 @@ from supervisor.store.ledger import credits
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
-from tests.conftest import Store, wait_until
-from tests.support.databases import Plain, fresh_settings, open_quickly
+from tests.conftest import DEADLINE_SECONDS, Store, wait_until
+from tests.support.databases import Plain, fresh_settings, open_quickly, plain_connection
 
 _WAITS = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -191,6 +194,17 @@ async def test_many_submissions_become_few_transactions(shop: Any) -> None:
     assert len(written) < 10
 
 
+def _waiting_order(producer: Plain) -> NewTask:
+    """An order whose transaction waits until the producer rolls back: its key is being stored."""
+    key = Key("held", "POST", "/v1/tasks", "k", "hash")
+    producer.execute("BEGIN")
+    producer.execute(
+        """INSERT INTO idempotency_key (user_openid, method, path, key, body_hash, task_id)
+            SELECT 'held', 'POST', '/v1/tasks', 'k', 'hash', id FROM task_queue WHERE user_openid = 'held'"""
+    )
+    return _new("held", key=key)
+
+
 @pytest.mark.postgresql_only
 @pytest.mark.parametrize("long_seconds", [600.0, 0.01])
 async def test_orders_that_come_during_a_transaction_are_the_next_one_unless_it_takes_long(
@@ -202,11 +216,9 @@ async def test_orders_that_come_during_a_transaction_are_the_next_one_unless_it_
     written: list[Any] = []
     write = store.database.write
     monkeypatch.setattr(store.database, "write", lambda step: (written.append(step), write(step))[1])
-    producer.execute("BEGIN")
-    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
-    held = asyncio.create_task(way.submit(_new("held")))
+    held = asyncio.create_task(way.submit(_waiting_order(producer)))
     await asyncio.to_thread(
-        wait_until, lambda: producer.execute(_WAITS).fetchone() == (1,), "it waits for the account"
+        wait_until, lambda: producer.execute(_WAITS).fetchone() == (1,), "it waits for its key"
     )
     others = asyncio.gather(*(way.submit(_new("free")) for _ in range(12)))
     if long_seconds < 1:
@@ -251,11 +263,9 @@ async def test_orders_beside_a_transaction_that_has_taken_long_already_wait_no_m
     monkeypatch.setattr(submission_batcher, "LONG_SECONDS", 0.2)
     way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
     await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
-    producer.execute("BEGIN")
-    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
-    held = asyncio.create_task(way.submit(_new("held")))
+    held = asyncio.create_task(way.submit(_waiting_order(producer)))
     await asyncio.to_thread(
-        wait_until, lambda: producer.execute(_WAITS).fetchone() == (1,), "it waits for the account"
+        wait_until, lambda: producer.execute(_WAITS).fetchone() == (1,), "it waits for its key"
     )
     await way.submit(_new("free"))
     loop, waits = asyncio.get_running_loop(), list[float]()
@@ -271,3 +281,90 @@ async def test_orders_beside_a_transaction_that_has_taken_long_already_wait_no_m
     assert waits and max(waits) <= 0
     producer.execute("ROLLBACK")
     assert isinstance(await held, Submitted)
+
+
+@pytest.mark.postgresql_only
+async def test_orders_of_a_locked_account_hold_up_no_other_user_s(
+    store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 600.0)
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
+    producer.execute("BEGIN")
+    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    held = []
+    for other in ("free", "free", "newcomer"):  # more than there are steps under way, and writer threads
+        held.append(asyncio.create_task(way.submit(_new("held"))))
+        assert isinstance(await way.submit(_new(other)), Submitted)
+    assert not any(each.done() for each in held)
+    producer.execute("ROLLBACK")
+    ids = [(await asyncio.wait_for(each, DEADLINE_SECONDS)).view["task_id"] for each in held]
+    rows = store.all("SELECT id FROM task_queue WHERE user_openid = 'held' ORDER BY turn")
+    assert [row["id"] for row in rows][1:] == ids == sorted(ids), "in the order in which they came"
+
+
+@pytest.mark.postgresql_only
+async def test_equal_orders_of_a_locked_account_are_one_task_once_it_is_free(
+    store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 600.0)
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await way.submit(_new("held"))
+    producer.execute("BEGIN")
+    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    key = Key("held", "POST", "/v1/tasks", "k", "hash")
+    first = asyncio.create_task(way.submit(_new("held", key=key)))
+    await way.submit(_new("free"))
+    gone = asyncio.create_task(way.submit(_new("held")))
+    second = asyncio.create_task(way.submit(_new("held", key=key)))
+    await way.submit(_new("free"))
+    gone.cancel()  # its caller has disconnected: it is stored all the same
+    producer.execute("ROLLBACK")
+    one, two = await asyncio.wait_for(asyncio.gather(first, second), DEADLINE_SECONDS)
+    assert (one.is_replay, two.is_replay) == (False, True)
+    assert one.view["task_id"] == two.view["task_id"]
+    assert store.value("SELECT count(*) FROM task_queue WHERE user_openid = 'held'") == 3
+
+
+@pytest.mark.postgresql_only
+async def test_an_order_whose_account_stays_locked_is_refused_and_not_stored(
+    store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 0.2)
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await way.submit(_new("held"))
+    producer.execute("BEGIN")
+    producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
+    key = Key("held", "POST", "/v1/tasks", "k", "hash")
+    with pytest.raises(DatabaseBusy, match="nothing was stored"):
+        await asyncio.wait_for(way.submit(_new("held", key=key)), DEADLINE_SECONDS)
+    producer.execute("ROLLBACK")
+    assert store.value("SELECT count(*) FROM task_queue WHERE user_openid = 'held'") == 1
+    again = await asyncio.wait_for(way.submit(_new("held", key=key)), DEADLINE_SECONDS)
+    assert not again.is_replay, "the key is free for the next try"
+
+
+@pytest.mark.postgresql_only
+async def test_an_order_is_stored_though_its_account_is_locked_at_every_moment(
+    store: Store, settings: Settings
+) -> None:
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await way.submit(_new("hot"))
+    is_over = threading.Event()
+
+    def keep_locking() -> None:
+        with contextlib.closing(plain_connection(settings)) as connection:
+            while not is_over.is_set():
+                connection.execute("BEGIN")
+                connection.execute("SELECT 1 FROM account WHERE user_openid = 'hot' FOR UPDATE")
+                time.sleep(0.003)
+                connection.execute("COMMIT")
+
+    with concurrent.futures.ThreadPoolExecutor(3) as several:
+        locking = [several.submit(keep_locking) for _ in range(3)]
+        try:
+            for _ in range(10):
+                assert isinstance(await way.submit(_new("hot")), Submitted)
+        finally:
+            is_over.set()
+    assert all(each.exception() is None for each in locking)

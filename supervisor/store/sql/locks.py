@@ -42,3 +42,9 @@ def lock_free_accounts(tx: Transaction, users: Collection[str]) -> set[str]:
         users=encoded(sorted(users)),
     )
     return {row["user_openid"] for row in rows}
+
+
+def wait_no_longer_than(tx: Transaction, seconds: float) -> None:
+    """From here on, a statement of this transaction that waits so long for a lock fails: DatabaseBusy."""
+    if tx.dialect.has_many_writers:
+        tx.send(f"SET LOCAL lock_timeout = '{round(seconds * 1000)}ms'")

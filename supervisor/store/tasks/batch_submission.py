@@ -73,7 +73,7 @@ class Known:
 
     balances: None for an unknown user.  open_tasks: counted up to a limit.  highest: the highest turn of the user's
     open tasks at that priority.  uploads: {(user, id): its media type}, None for a picture.  running: of `RUNNING`, if
-    they were counted.
+    they were counted.  locked: users whose accounts another transaction holds: what was read of them may change.
     """
 
     balances: dict[str, int | None]
@@ -83,6 +83,7 @@ class Known:
     uploads: dict[tuple[str, str], str | None]
     blocked: frozenset[str]
     running: dict[str, int] = dataclasses.field(default_factory=dict)
+    locked: frozenset[str] = frozenset()
 
     def refuse_blocked(self, user: str) -> None:
         """Raises UserBlocked."""
@@ -116,9 +117,10 @@ def known(
     lines: Iterable[tuple[str, int]],
     images: Iterable[str] = (),
     count_open_to: int = 0,
+    waits: bool = True,
 ) -> Known:
     """Lock the accounts and read.  lines: (user, priority) of all tasks.  count_open_to: the number at which counting
-    may stop."""
+    may stop.  waits: for accounts that another transaction has locked; otherwise they are left out (`Known.locked`)."""
     lines = sorted(set(lines))
     users = sorted({user for user, _ in lines})
     open_tasks = f"""(SELECT count(*) FROM
@@ -128,12 +130,13 @@ def known(
         f"SELECT {_known(tx, ':users', ':lines', ':images', open_tasks)}",
         count_open_to=count_open_to, users=users, lines=lines, images=sorted(set(images)),
     )  # fmt: skip
-    of_users, of_lines, of_uploads = _under_locks(tx, users, asked)
+    (of_users, of_lines, of_uploads), locked = _under_locks(tx, users, asked, waits)
     return Known(
         {user: balance for user, balance, _, _ in of_users},
         {user: count for user, _, _, count in of_users},
         *_of_lines_and_uploads(of_lines, of_uploads),
         _blocked(of_users),
+        locked=locked,
     )
 
 
@@ -293,18 +296,31 @@ class _Question:
         return self._tx.ask(self._sql, **self._params)
 
 
-def _under_locks(tx: Transaction, users: list[str], question: _Question) -> Any:
-    """The answer, with the accounts of these users locked; missing accounts are opened before any is locked."""
-    if tx.for_update:
-        # Lock all accounts or none: an account that is opened later would be locked out of order.
-        ours = f"{tx.is_one_of('user_openid', ':users')}"
-        lock = f"""SELECT 1 FROM account WHERE {ours} AND (SELECT count(*) FROM account WHERE {ours}) = :count
-            ORDER BY user_openid{tx.for_update}"""
-        given = {"users": encoded(users), "count": len(users)}
-        locked, answer = tx.ask(lock, **given), question.ask()
-        if len(locked.all()) == len(users):
-            return decoded(answer.value())
-        for user in users:
+def _under_locks(
+    tx: Transaction, users: list[str], question: _Question, waits: bool
+) -> tuple[Any, frozenset[str]]:
+    """The answer, with the accounts of these users locked, and the users whose accounts another transaction holds.
+
+    Missing accounts are opened before any is locked.
+    """
+    if not tx.for_update:
+        return decoded(question.ask().value()), frozenset()
+    # Lock all accounts or none: an account that is opened later would be locked out of order.
+    is_ours = tx.is_one_of("user_openid", ":users")
+    lock = f"""SELECT user_openid FROM account
+        WHERE {is_ours} AND (SELECT count(*) FROM account WHERE {is_ours}) = :count
+        ORDER BY user_openid{tx.for_update if waits else tx.for_update_of_free("account")}"""
+    given = {"users": encoded(users), "count": len(users)}
+
+    def ask() -> tuple[Any, frozenset[str]]:
+        locking, asked = tx.ask(lock, **given), question.ask()
+        ours = {row["user_openid"] for row in locking.all()}
+        return decoded(asked.value()), frozenset(users) - ours
+
+    answer, others = ask()
+    missing = sorted(user for user, balance, _, _ in answer[0] if balance is None) if others else []
+    if missing or (others and waits):
+        for user in missing:
             credits.ensure_account(tx, user)
-        tx.send(lock, **given)
-    return decoded(question.ask().value())
+        answer, others = ask()
+    return answer, frozenset() if waits else others

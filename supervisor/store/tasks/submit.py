@@ -15,7 +15,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from config.settings import Settings
-from supervisor.core.errors import Fault, KeyReused, QueueFull, Revoked, TooManyOpenTasks, UserBlocked
+from supervisor.core.errors import (
+    AccountLocked,
+    Fault,
+    KeyReused,
+    QueueFull,
+    Revoked,
+    TooManyOpenTasks,
+    UserBlocked,
+)
 from supervisor.core.ids import new_ulid
 from supervisor.core.task_params import check_params
 from supervisor.database.interface.database import Transaction
@@ -71,17 +79,24 @@ def check_room(settings: Settings, *, open_tasks: int, pending: int) -> None:
 
 
 def submit_many(
-    tx: Transaction, settings: Settings, orders: Sequence[NewTask], *, pending: int | None = None
+    tx: Transaction,
+    settings: Settings,
+    orders: Sequence[NewTask],
+    *,
+    pending: int | None = None,
+    waits: bool = True,
 ) -> list[Outcome]:
     """Insert and admit tasks; one outcome for each order, in their order.
 
     pending: the number of waiting tasks by a reading of this second (CORRECTNESS 11); None counts them here.
+    waits: for accounts that another transaction has locked; otherwise the outcome of such users' orders is
+    AccountLocked, and they may be tried again.
     The outcome of a refused order is one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused, or
     IntegrityError if the database refuses it; nothing is stored for it.
     """
     tx.send("SAVEPOINT submission")
     try:
-        outcomes = _submit_together(tx, settings, orders, pending)
+        outcomes = _submit_together(tx, settings, orders, pending, waits)
     except DatabaseError as error:
         if not is_about_a_row(error):
             raise
@@ -90,13 +105,13 @@ def submit_many(
         if len(orders) == 1:
             outcomes = [error]
         else:
-            outcomes = [submit_many(tx, settings, [each], pending=pending)[0] for each in orders]
+            outcomes = [submit_many(tx, settings, [each], pending=pending, waits=waits)[0] for each in orders]
     tx.send("RELEASE submission")
     return outcomes
 
 
 def _submit_together(
-    tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
+    tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None, waits: bool
 ) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     accepted: dict[int, _Accepted] = {}
@@ -107,18 +122,25 @@ def _submit_together(
     # an order for the token's own user finds their block under the account's lock
     services = {owner for new in orders for owner in owner_of(new.proofs) if owner != new.user}
     blocked_services = blocks.ask(tx, *services) if services else None
-    desk = _Desk(tx, settings, orders, pending)
+    desk = _Desk(tx, settings, orders, pending, waits)
     blocked = (
         {row["user_openid"] for row in blocked_services.all()} if blocked_services is not None else set()
     )
     revocation_rows = revoked.all() if revoked is not None else []
     repeated = cut_orders.take_over(
-        tx, {n: new.repeats for n, new in enumerate(orders) if new.repeats is not None and new.key is None}
+        tx,
+        {
+            n: new.repeats
+            for n, new in enumerate(orders)
+            if new.repeats is not None and new.key is None and new.user not in desk.locked
+        },
     )
     for n, new in enumerate(orders):
         try:
             if revocation_rows and is_revoked(revocation_rows, new.proofs):
                 raise Revoked
+            if new.user in desk.locked:
+                raise AccountLocked
             desk.refuse_blocked(new.user)
             for owner in owner_of(new.proofs):
                 if owner in blocked:
@@ -156,7 +178,12 @@ class _Desk:
     """The data needed to accept orders, read once, and updated while they are accepted one after another."""
 
     def __init__(
-        self, tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None
+        self,
+        tx: Transaction,
+        settings: Settings,
+        orders: Sequence[NewTask],
+        pending: int | None,
+        waits: bool,
     ) -> None:
         self._tx, self._settings = tx, settings
         self._known = batch_submission.known(
@@ -164,7 +191,9 @@ class _Desk:
             lines=[(new.user, new.priority) for new in orders],
             images=[image for new in orders for image in _images_of(new)],
             count_open_to=settings.limits.open_tasks_per_user,
+            waits=waits,
         )
+        self.locked = self._known.locked
         self._plans: dict[str, admission.Planned | None] = {}
         self._pending = 0
         if settings.limits.pending_tasks:

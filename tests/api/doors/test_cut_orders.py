@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from supervisor.core.errors import AccountLocked
+from supervisor.database.interface.database import Transaction
 from supervisor.objects.open_store import open_file_store
 from supervisor.services.sweep import sweep
 from supervisor.store.tasks import cut_orders, user_actions
 from supervisor.store.tasks.new_task import NewTask, Repeatable
-from supervisor.store.tasks.submit import Submitted, submit_many
+from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 from tests.conftest import PARAMS, Clock, Store
+from tests.support.databases import Plain
 
 
 def _order(user: str = "o-1", door: str = "fal", body: str = "h", begun: float = 0.0) -> NewTask:
@@ -107,3 +110,21 @@ def test_the_sweep_forgets_what_nobody_can_take_over(store: Store, clock: Clock)
     clock.advance(2 * cut_orders.FORGET_SECONDS)
     sweep(store.database, store.settings, files)
     assert store.value("SELECT count(*) FROM cut_order") == 0
+
+
+@pytest.mark.postgresql_only
+def test_a_repeat_of_a_locked_account_leaves_the_cut_order_for_its_next_try(
+    store: Store, producer: Plain
+) -> None:
+    task_id = _cut(store)
+    producer.execute("BEGIN")
+    producer.execute("SELECT 1 FROM account WHERE user_openid = 'o-1' FOR UPDATE")
+
+    def submit(tx: Transaction) -> list[Outcome]:
+        return submit_many(tx, store.settings, [_order(), _order("o-2")], waits=False)
+
+    locked, free = store.write(submit)
+    assert isinstance(locked, AccountLocked) and isinstance(free, Submitted)
+    producer.execute("ROLLBACK")
+    taken, _ = store.write(submit)
+    assert isinstance(taken, Submitted) and taken.is_replay and taken.view["task_id"] == task_id
