@@ -143,7 +143,8 @@ async def test_a_place_in_the_queue_is_told(tmp_path_factory: Any, user: str, mo
         await client.submit(APP, {"prompt": "wait"})
         await shop.held_of(user)
         second = [await client.submit(APP, {"prompt": "wait"}) for _ in range(2)]
-        monkeypatch.setattr("web.doors.held.POLL_SECONDS", 0.05)
+        for name in ("POLL_SECONDS", "LOOP_SECONDS"):
+            monkeypatch.setattr(f"web.doors.held.{name}", 0.05)
         async with asyncio.timeout(30):  # places are read anew once a second
             while [getattr(await each.status(), "position", None) for each in second] != [0, 1]:
                 pass
