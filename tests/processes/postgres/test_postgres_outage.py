@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.houses.outages import BROKER_OUTAGES, POSTGRES_OUTAGES, Shop, opened_shop
+from tests.support.waiting import eventually
 
 TASKS_AN_OUTAGE = 20
 
@@ -23,6 +24,10 @@ def shop() -> Iterator[Shop]:
 
 
 def test_the_doctor_finds_nothing_wrong(shop: Shop) -> None:
+    eventually(
+        "the first sweep is over, a minute after the start at most",
+        lambda: "No sweep has ever run" not in shop.system.darkroom("doctor").stdout,
+    )
     doctor = shop.system.darkroom("doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
