@@ -118,7 +118,7 @@ def dead(as_json: bool) -> None:
 def top(every: float, as_json: bool) -> None:
     """Show the system live in a terminal: troubles, queue, workers and running tasks, as /ops does.
 
-    q quits, p pauses. With --json: once, everything that /ops is shown.
+    q quits, p pauses. Where the output is no terminal: one screen. With --json: once, everything that /ops is shown.
 
     \b
     darkroom top
@@ -139,7 +139,11 @@ def top(every: float, as_json: bool) -> None:
     console, is_held, week_at = Console(), False, -60.0
     week: dict[str, Any] = {"points": []}
     seen = _overview(settings)
-    with keys() as read, Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+    if not console.is_terminal:
+        height = console.size.height
+        console.print(screen(seen, seen["troubles"], _history(24), height=height, is_held=False))
+        return
+    with keys() as read, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             if not is_held:
                 seen = _overview(settings)

@@ -134,6 +134,12 @@ def test_without_a_terminal_it_says_everything_once_as_json(
     assert "troubles" in seen
 
 
+def test_into_a_pipe_it_writes_one_screen_and_ends(store: Store, claimed_task: Callable[..., Claim]) -> None:
+    claimed_task()
+    said = darkroom(store.settings.data_dir, "top", DARKROOM_DATABASE_URL=store.settings.database_url)
+    assert said.returncode == 0 and said.stdout.count("WORKER") == 1 and "\x1b" not in said.stdout
+
+
 def test_the_week_and_dead_letters_are_lines(store: Store, failed_task: Callable[..., str]) -> None:
     where = {"DARKROOM_DATABASE_URL": store.settings.database_url}
     folder = store.settings.data_dir
