@@ -179,7 +179,8 @@ def test_tasks_by_sql_and_ready_ones_are_claimed_in_one_fair_order(
     live_worker(slots=4)
     first = claimed()
     assert first == sorted(first, key=lambda each: (store.task(each)["turn"], store.task(each)["created_at"]))
-    assert set(first) == {*ready[:2], *new[:2]}, "both users' tasks take turns"
+    # Of one user's tasks of one millisecond, the ids decide, which chance has made.
+    assert [len({*first} & {*theirs}) for theirs in (ready, new)] == [2, 2], "both users' tasks take turns"
 
 
 def test_more_ready_tasks_than_one_question_reads_and_new_ones_are_each_claimed_once(
