@@ -21,6 +21,7 @@ import collections
 import concurrent.futures
 import contextlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from config.settings import Settings
@@ -116,13 +117,7 @@ class Submissions:
                 # the transaction could not even begin: the waiting callers must get the error
                 self._take_into(crowd)
             outcomes = [failure] * len(crowd) if failure is not None else done.result()
-            held: list[_Waiting] = []
-            for each, outcome in zip(crowd, outcomes, strict=True):
-                if isinstance(outcome, AccountLocked) and loop.time() < each.since + MOST_HELD_SECONDS:
-                    held.append(each)
-                else:
-                    self._answer(each.answer, outcome)
-            if held:
+            if held := self._answer_all(crowd, outcomes, but=AccountLocked):
                 self._hold(held)
             if self._planned is not None and not self._began:
                 self._planned.cancel()  # it may have waited for this end
@@ -180,18 +175,25 @@ class Submissions:
             is_vain = isinstance(failure, DatabaseBusy)
             self._next_wait_at = loop.time() + (BETWEEN_VAIN_WAITS_SECONDS if is_vain else 0.0)
             outcomes = [failure] * len(crowd) if failure is not None else done.result()
-            held: list[_Waiting] = []
-            for each, outcome in zip(crowd, outcomes, strict=True):
-                if is_vain and loop.time() < each.since + MOST_HELD_SECONDS:
-                    held.append(each)
-                else:
-                    self._answer(each.answer, outcome)
-            if held:
+            if held := self._answer_all(crowd, outcomes, but=DatabaseBusy):
                 self._hold([*held, *self._held.pop(user)])
             else:
                 self._put_back(user)
 
         self._database.write(store).add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
+
+    def _answer_all(
+        self, crowd: list[_Waiting], outcomes: Sequence[Outcome | BaseException], *, but: type[DatabaseBusy]
+    ) -> list[_Waiting]:
+        """Answer the orders, but those with this outcome that may be held longer, which are returned."""
+        now = asyncio.get_running_loop().time()
+        held: list[_Waiting] = []
+        for each, outcome in zip(crowd, outcomes, strict=True):
+            if isinstance(outcome, but) and now < each.since + MOST_HELD_SECONDS:
+                held.append(each)
+            else:
+                self._answer(each.answer, outcome)
+        return held
 
     def _answer(self, answer: asyncio.Future[Submitted], outcome: Outcome | BaseException) -> None:
         if isinstance(outcome, Submitted) and not outcome.is_replay:
