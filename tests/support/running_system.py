@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -51,6 +52,17 @@ PACED = {
     "PROVIDERS__paced__OPTIONS__steps": "20",
     "PROVIDERS__paced__OPTIONS__step_seconds": "0.25",
 }
+
+
+def _is_stopped_between_writes(pid: int) -> bool:
+    os.kill(pid, signal.SIGSTOP)
+    eventually(f"{pid} is stopped", lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    # SQLite's WAL_WRITE_LOCK: https://www.sqlite.org/walformat.html#wal_locks
+    locks = Path("/proc/locks")
+    if not locks.exists() or not re.search(rf" WRITE {pid} \S+ 120 120$", locks.read_text(), re.MULTILINE):
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
 
 
 class RunningSystem:
@@ -184,6 +196,15 @@ class RunningSystem:
         """The worker process that waits for the answer of a FakeAiService."""
         eventually("the service is asked", lambda: self.service.asked_for(task_id) == 1)
         return self.worker_of(task_id)
+
+    def freeze_workers(self) -> list[int]:
+        """Stop the live workers by SIGSTOP, none of them within a write: with it the whole SQLite database would stand
+        still.  Their pids.
+        """
+        pids = [pid for (pid,) in self.sql("SELECT pid FROM worker WHERE state = 'live'")]
+        for pid in pids:
+            eventually(f"{pid} is stopped and writes nothing", lambda: _is_stopped_between_writes(pid))  # noqa: B023
+        return pids
 
     def darkroom(self, *argv: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
         """A command of this system, once it has ended.  more: of `subprocess.run`."""

@@ -112,7 +112,8 @@ class SqliteDatabase(Database):
         self._writer: peewee.SqliteDatabase | None = None
         self._reader: peewee.SqliteDatabase | None = None
         self._lock_file: int | None = None
-        self._opened: list[Any] = []
+        self._opened: list[tuple[threading.RLock, sqlite3.Connection]] = []
+        self._mine = _Reading()
 
     def write(
         self, step: Callable[[Transaction], T], *, line: str | None = None
@@ -134,17 +135,17 @@ class SqliteDatabase(Database):
             raise _as_fault(error) from error
 
     def read(self, query: Callable[[Transaction], T]) -> T:
-        database = self._reading()
-        with _named_by_peewee(), database.atomic():
+        with self._reading() as database, _named_by_peewee(), database.atomic():
             return query(Transaction(database.execute_sql, SQLITE))
 
     def glance(self, query: Callable[[Transaction], T]) -> T:
-        with _named_by_peewee():
-            return query(Transaction(self._reading().execute_sql, SQLITE))
+        with self._reading() as database, _named_by_peewee():
+            return query(Transaction(database.execute_sql, SQLITE))
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed (`PRAGMA data_version`)."""
-        return int(self._reading().execute_sql("PRAGMA data_version").fetchone()[0])
+        with self._reading() as database:
+            return int(database.execute_sql("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
         if self._thread is not None:
@@ -152,11 +153,15 @@ class SqliteDatabase(Database):
             self._thread.join()
             self._thread = None
         self._stop_readers()
-        with self._turn:
-            for connection in self._opened:
+        with self._start:
+            opened, self._opened, self._reader = self._opened, [], None
+        for reading, connection in opened:
+            with reading:
                 connection.close()
-            self._opened.clear()
-            self._writer = self._reader = None
+        with self._turn:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
             if self._lock_file is not None:
                 os.close(self._lock_file)
                 self._lock_file = None
@@ -262,35 +267,51 @@ class SqliteDatabase(Database):
             self._lock_file = os.open(
                 self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600
             )
-            self._writer = self._open(thread_safe=False)
+            writer = self._open(thread_safe=False)
+            _connect(writer)
+            self._writer = writer
         return self._writer
 
-    def _reading(self) -> peewee.SqliteDatabase:
-        """The reading database: peewee keeps one connection a thread."""
-        if self._reader is None:
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[peewee.SqliteDatabase]:
+        """The reading database, left open by `close` until the block ends.  peewee keeps one connection a thread."""
+        with self._mine.lock:
+            yield self._reader_of_thread()
+
+    def _reader_of_thread(self) -> peewee.SqliteDatabase:
+        reader = self._reader
+        if reader is None or reader.is_closed():
             with self._start:
                 if self._reader is None:
                     self._reader = self._open(thread_safe=True)
-        if self._reader.is_closed():
-            self._connect(self._reader)
-        return self._reader
+                reader = self._reader
+                if reader.is_closed():
+                    _connect(reader)
+                    self._opened.append((self._mine.lock, reader.connection()))
+        return reader
 
     def _open(self, *, thread_safe: bool) -> peewee.SqliteDatabase:
-        database = peewee.SqliteDatabase(
+        return peewee.SqliteDatabase(
             str(self.path),
             pragmas=self._pragmas,
             timeout=BUSY_TIMEOUT_SECONDS,
             thread_safe=thread_safe,
             check_same_thread=False,  # the writer's connection moves between threads under `_turn`
         )
-        if not thread_safe:
-            self._connect(database)
-        return database
 
-    def _connect(self, database: peewee.SqliteDatabase) -> None:
-        database.connect()
-        database.connection().text_factory = READABLE_TEXT
-        self._opened.append(database.connection())
+
+class _Reading(threading.local):
+    """lock: held by this thread while it reads, and by `close` while it closes this thread's connection.  A connection
+    that is closed while another thread reads with it crashes the process.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a query may read again
+
+
+def _connect(database: peewee.SqliteDatabase) -> None:
+    database.connect()
+    database.connection().text_factory = READABLE_TEXT
 
 
 def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:

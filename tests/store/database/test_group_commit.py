@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +358,26 @@ def test_four_processes_and_a_plain_connection_write_and_none_is_locked_out(
     for name in "abcd":
         mine = [each for each in names if each.startswith(f"{name}-")]
         assert mine == [f"{name}-{n}" for n in range(WRITES)], "in the order they were handed in"
+
+
+def test_a_database_is_closed_after_the_reads_of_other_threads(database: SqliteDatabase) -> None:
+    """A connection that is closed while another thread reads with it crashes the process."""
+    within, may_go_on = threading.Event(), threading.Event()
+
+    def query(tx: Any) -> Any:
+        within.set()
+        may_go_on.wait(90)
+        return tx.value("SELECT 1")
+
+    with ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(database.read, query)
+        assert within.wait(90)
+        closing = threads.submit(database.close)
+        closed_too_early = wait([closing], timeout=0.5).done
+        may_go_on.set()
+        assert not closed_too_early
+        assert reading.result(timeout=90) == 1
+        closing.result(timeout=90)
 
 
 KILLED = """
