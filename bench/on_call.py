@@ -312,6 +312,7 @@ def free_type_fails(on: OnCall) -> Told:
 def silent_sweep(on: OnCall) -> Told:
     with on.frozen("scheduler"):
         on.sql("UPDATE sweep_run SET started_at = strftime('%Y-%m-%dT%H:%M:%fZ','now','-200 seconds')")
+        on.sql("UPDATE dispatcher SET well_since = strftime('%Y-%m-%dT%H:%M:%fZ','now','-200 seconds')")
         return on.told("sweep_silent", "The last sweep began")
 
 

@@ -71,6 +71,11 @@ class Liveness:
     silent: tuple[WorkerSign, ...]
 
     @property
+    def working_seconds(self) -> float | None:
+        """For how long the dispatcher has worked without a break; None while it does not."""
+        return self.dispatcher.well_seconds if self.is_dispatcher_fresh else None
+
+    @property
     def judge(self) -> Judge:
         """The judge."""
         return Judge.DISPATCHER if self.is_dispatcher_fresh else Judge.CLOCK

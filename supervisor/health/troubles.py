@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from supervisor.core.sentences import filled
+from supervisor.health import sweep_signs
+from supervisor.health.sweep_signs import Sweeps
 from supervisor.remote.breaker import TROUBLES
 
 Trouble = dict[str, Any]
 Seen = dict[str, Any]
 
-SILENT_SWEEP_SECONDS = 150.0  # two ticks were missed
 OLD_SECONDS = 120.0
 LATE_SECONDS = 3600.0
 UNMOVED_SECONDS = 120.0  # of a type, too few runs are known to say what is usual
@@ -189,7 +190,7 @@ SENTENCES = {
         " (DARKROOM_WORKER_OFFERS__…) and is not restricted to other types (DARKROOM_WORKER_TYPES): start one, or look"
         " why it ended. They begin by themselves then, and others do not wait for them.",
     ),
-    "sweep_none": (WARN, "No sweep has run yet; the first comes within a minute."),
+    "sweep_none": (BAD, "No sweep has ever run: look whether a scheduler runs."),
     "sweep_silent": (BAD, "The last sweep began {ago_seconds} ago: look whether a scheduler runs."),
     "up_stopped": (
         BAD,
@@ -424,10 +425,12 @@ def _users(seen: Seen) -> Iterator[Trouble]:
 
 def _sweep(seen: Seen) -> Iterator[Trouble]:
     ended = [run for run in seen["sweeps"] if run["finished_at"] is not None]
-    if not ended:
-        yield _trouble("sweep_none")
-    elif ended[0]["ago_seconds"] > SILENT_SWEEP_SECONDS:
-        yield _trouble("sweep_silent", ago_seconds=ended[0]["ago_seconds"])
+    ago_seconds = ended[0]["ago_seconds"] if ended else None
+    match sweep_signs.judged(ago_seconds, seen["dispatcher_working_seconds"]):
+        case Sweeps.NEVER:
+            yield _trouble("sweep_none")
+        case Sweeps.SILENT:
+            yield _trouble("sweep_silent", ago_seconds=ago_seconds)
 
 
 def _processes(seen: Seen) -> Iterator[Trouble]:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from config.settings import Settings
 from supervisor.cli.doctor import doctor_liveness
 from supervisor.cli.doctor.doctor import Finding, examine
 from supervisor.database.interface.database import Transaction
+from supervisor.health import sweep_signs
 from supervisor.objects import disk_space
 from supervisor.processes.process_states import STOPPED, state_of
 from supervisor.remote.breaker import Sign
@@ -35,6 +35,7 @@ from tests.support.running_system import running_system
 from tests.support.servers.postgres_databases import give_back
 from tests.support.servers.postgres_server import PostgresServer, server
 from tests.support.waiting import eventually
+from tests.support.well import Well
 
 
 def wrong(settings: Settings, part: str) -> str:
@@ -50,14 +51,8 @@ def taken_port() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_nothing_is_wrong_with_a_system_that_is_well() -> None:
+def test_nothing_is_wrong_with_a_system_that_has_just_begun() -> None:
     with running_system(WORKER_PROCESSES="1") as system:
-        database = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15)
-        with contextlib.closing(database):
-            wait_until(
-                lambda: database.execute("SELECT 1 FROM sweep_run WHERE finished_at IS NOT NULL").fetchone(),
-                "the first sweep is over",
-            )
         done = subprocess.run(
             [DARKROOM, "doctor", "--json"], env=system.environ, capture_output=True, text=True, timeout=60
         )
@@ -121,8 +116,31 @@ def test_a_sweep_that_went_silent_is_named_with_its_last_end(
 ) -> None:
     store.write(lambda tx: sweep_runs.record_by_hand(tx, {}))
     assert wrong(settings, "sweep") == ""
-    clock.advance(doctor_liveness.SILENT_SWEEP_SECONDS + 1)
+    clock.advance(sweep_signs.MOST_SECONDS + 1)
     assert "run `darkroom sweep`" in wrong(settings, "sweep")
+
+
+def test_the_first_sweep_after_a_start_is_awaited_and_then_missed(
+    settings: Settings, store: Store, clock: Clock
+) -> None:
+    assert "No sweep has ever run" in wrong(settings, "sweep")
+    working = Well(store, clock)
+    assert wrong(settings, "sweep") == "" and sweep_codes(store) == set()
+    working.passes(sweep_signs.MOST_SECONDS + 1)
+    assert "No sweep has ever run" in wrong(settings, "sweep") and sweep_codes(store) == {"sweep_none"}
+    store.write(lambda tx: sweep_runs.record_by_hand(tx, {}))
+    clock.advance(86_400)
+    assert "run `darkroom sweep`" in wrong(settings, "sweep") and sweep_codes(store) == {"sweep_silent"}
+    working.tick(None)  # it was stopped for a day, and is started again
+    assert wrong(settings, "sweep") == "" and sweep_codes(store) == set()
+
+
+def sweep_codes(store: Store) -> set[str]:
+    """The troubles with sweeps on /ops."""
+    return {each["code"] for each in doctor_liveness.house_troubles(store.database, store.settings)} & {
+        "sweep_none",
+        "sweep_silent",
+    }
 
 
 def test_a_dispatcher_with_the_lock_but_without_beats_is_not_active(store: Store) -> None:

@@ -338,6 +338,10 @@ class OpsOverview(ClosedAnswer):
     dispatcher_silent_seconds: Annotated[
         Ago | None, Field(description="Since its last beat; null for never.")
     ]
+    dispatcher_working_seconds: Annotated[
+        Ago | None,
+        Field(description="For how long it has worked without a break; null while none works."),
+    ]
     judge: Annotated[
         Literal["dispatcher", "clock"],
         Field(

@@ -232,7 +232,7 @@ const CHINESE = {
   "trouble.type_paused": "类型 {subject} 已暂停：{pending} 个任务在等待。",
   "trouble.no_worker_for_type": "没有存活的工作进程接受类型 {subject}；等待中：{pending}。需要一个提供 {needs}（DARKROOM_WORKER_OFFERS__…）且未限定为其他类型（DARKROOM_WORKER_TYPES）的工作进程：请启动一个，或检查它为何结束。届时会自动开始，其他任务不会因它们等待。",
   "trouble.queue_old": "类型 {subject} 最早的任务已等待 {oldest_seconds}，而槽位有空闲：`darkroom show` 会说明它在等什么。",
-  "trouble.sweep_none": "还没有运行过清扫；一分钟内会有第一次。",
+  "trouble.sweep_none": "从未运行过清扫：请查看调度器是否在运行。",
   "trouble.sweep_silent": "上一次清扫开始于 {ago_seconds} 前：请查看调度器是否在运行。",
   "trouble.process_down": "进程 {subject} 的状态为 {state}。",
   "trouble.webhooks_late": "最早的 webhook 通知已拖欠 {oldest_seconds}：请看下方地址。",

@@ -8,7 +8,9 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database.interface.database import Database, Transaction
+from supervisor.health import sweep_signs
 from supervisor.health.liveness import Judge, Liveness
+from supervisor.health.sweep_signs import Sweeps
 from supervisor.health.troubles import Trouble, troubles
 from supervisor.processes.host_state import clock_ahead_seconds, look_around
 from supervisor.processes.process_states import to_be_started
@@ -17,7 +19,6 @@ from supervisor.store.queue import last_signs
 from supervisor.store.recovery import stuck_tasks, sweep_runs
 from supervisor.store.webhooks import deliveries
 
-SILENT_SWEEP_SECONDS = 180.0
 DAY_SECONDS = 86_400.0
 
 # Codes of troubles that another check of the doctor reports with its own sentence.
@@ -42,7 +43,7 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
     alive = database.read(lambda tx: last_signs.read(tx, settings.silent_seconds))
     yield _workers(alive, settings)
     yield _dispatcher(alive, settings)
-    yield _sweep(database, settings)
+    yield _sweep(database, settings, alive)
     yield _webhooks(database)
 
 
@@ -104,25 +105,28 @@ def _dispatcher(alive: Liveness, settings: Settings) -> Found:
     )
 
 
-def _sweep(database: Database, settings: Settings) -> Found:
+def _sweep(database: Database, settings: Settings, alive: Liveness) -> Found:
     def ask(tx: Transaction) -> tuple[str, float] | None:
         last = sweep_runs.last(tx)
         if last is None:
             return None
         return last["finished_at"], sweep_runs.seconds_since_last(tx)
 
-    found = database.read(ask)
-    if found is None:
-        return "sweep", False, f"No sweep has ever run; {_start(settings, 'scheduler')}."
-    finished_at, seconds = found
-    if seconds > SILENT_SWEEP_SECONDS:
-        return (
-            "sweep",
-            False,
-            f"No sweep has ended since {finished_at}; run `darkroom sweep`, and if no scheduler runs:"
-            f" {_start(settings, 'scheduler')}.",
-        )
-    return "sweep", True, f"last run at {finished_at}"
+    finished_at, seconds = database.read(ask) or (None, None)
+    match sweep_signs.judged(seconds, alive.working_seconds):
+        case Sweeps.RUN:
+            return "sweep", True, f"last run at {finished_at}"
+        case Sweeps.DUE:
+            before = f"; before this start, the last one ended at {finished_at}" if finished_at else ""
+            return "sweep", True, f"the first since the start comes with the next minutes{before}"
+        case Sweeps.NEVER:
+            return "sweep", False, f"No sweep has ever run; {_start(settings, 'scheduler')}."
+    return (
+        "sweep",
+        False,
+        f"No sweep has ended since {finished_at}; run `darkroom sweep`, and if no scheduler runs:"
+        f" {_start(settings, 'scheduler')}.",
+    )
 
 
 def _webhooks(database: Database) -> Found:

@@ -55,6 +55,7 @@ def read(tx: Transaction, settings: Settings) -> View:
         "workers": workers(tx, alive),
         "dispatcher": alive.dispatcher.holder,
         "dispatcher_silent_seconds": alive.dispatcher.silent_seconds,
+        "dispatcher_working_seconds": alive.working_seconds,
         "judge": alive.judge.value,
         "providers": providers(tx, settings),
         "sweeps": sweeps(tx),

@@ -265,6 +265,7 @@ def test_a_healthy_system_has_no_troubles() -> None:
         "workers": [{"state": "live", "is_fresh": True}],
         "dispatcher": "d-1",
         "dispatcher_silent_seconds": 0.2,
+        "dispatcher_working_seconds": 3600.0,
         "judge": "dispatcher",
         "is_broker_up": True,
         "deadly": [],
