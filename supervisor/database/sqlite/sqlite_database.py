@@ -268,7 +268,7 @@ class SqliteDatabase(Database):
                 self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600
             )
             writer = self._open(thread_safe=False)
-            _connect(writer)
+            self._connect(writer)
             self._writer = writer
         return self._writer
 
@@ -286,7 +286,7 @@ class SqliteDatabase(Database):
                     self._reader = self._open(thread_safe=True)
                 reader = self._reader
                 if reader.is_closed():
-                    _connect(reader)
+                    self._connect(reader)
                     self._opened.append((self._mine.lock, reader.connection()))
         return reader
 
@@ -299,6 +299,10 @@ class SqliteDatabase(Database):
             check_same_thread=False,  # the writer's connection moves between threads under `_turn`
         )
 
+    def _connect(self, database: peewee.SqliteDatabase) -> None:
+        database.connect()
+        database.connection().text_factory = READABLE_TEXT
+
 
 class _Reading(threading.local):
     """lock: held by this thread while it reads, and by `close` while it closes this thread's connection.  A connection
@@ -307,11 +311,6 @@ class _Reading(threading.local):
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a query may read again
-
-
-def _connect(database: peewee.SqliteDatabase) -> None:
-    database.connect()
-    database.connection().text_factory = READABLE_TEXT
 
 
 def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:
