@@ -3,6 +3,9 @@
 WAL mode with `synchronous=FULL`: commits survive a power failure.  SQLite's own busy handler is unfair under load (a
 starved process waited 5 s while the others made 1,900 commits a second), so our processes first queue at a file lock.
 The busy time-out waits for programs that do not use this lock.
+
+Reads go through a few connections that all threads share: one for each thread would keep its page cache and its
+descriptors for as long as the thread lives, and a process makes threads for an hour.
 """
 
 from __future__ import annotations
@@ -22,12 +25,19 @@ from typing import Any, NamedTuple, TypeVar
 import peewee
 
 from supervisor.core.errors import DatabaseBusy, SettingFault
-from supervisor.database.interface.database import BatchedStep, Database, Dialect, Transaction
+from supervisor.database.interface.database import (
+    READER_THREADS,
+    BatchedStep,
+    Database,
+    Dialect,
+    Transaction,
+)
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_SECONDS = 15
 MOST_STEPS_A_COMMIT = 128
+MOST_READERS = READER_THREADS + 2  # beside slow queries in all reader threads, other threads still read
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "temp_store": "memory", "cache_size": -16000}
 
 # Other programs may store text that is not UTF-8; such a row must not stop its readers.
@@ -110,10 +120,14 @@ class SqliteDatabase(Database):
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
         self._writer: peewee.SqliteDatabase | None = None
-        self._reader: peewee.SqliteDatabase | None = None
         self._lock_file: int | None = None
-        self._opened: list[tuple[threading.RLock, sqlite3.Connection]] = []
-        self._mine = _Reading()
+        # The last one that was given back is the next one taken, so no more are opened than read at the same time.
+        self._free_readers: queue.LifoQueue[peewee.SqliteDatabase] = queue.LifoQueue()
+        for _ in range(MOST_READERS):
+            self._free_readers.put(self._unopened())
+        self._mine = _ReaderOfThread()
+        self._looking = threading.Lock()  # its holder may use the connection for `data_version`
+        self._look = self._unopened()
 
     def write(
         self, step: Callable[[Transaction], T], *, line: str | None = None
@@ -143,9 +157,13 @@ class SqliteDatabase(Database):
             return query(Transaction(database.execute_sql, SQLITE))
 
     def data_version(self) -> int:
-        """A number that changes when another connection has committed (`PRAGMA data_version`)."""
-        with self._reading() as database:
-            return int(database.execute_sql("PRAGMA data_version").fetchone()[0])
+        """A number that changes when another connection has committed (`PRAGMA data_version`).
+
+        Only numbers of one connection can be compared, so it has its own.
+        """
+        with self._looking:
+            self._connect_if_closed(self._look)
+            return int(self._look.execute_sql("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
         if self._thread is not None:
@@ -153,11 +171,9 @@ class SqliteDatabase(Database):
             self._thread.join()
             self._thread = None
         self._stop_readers()
-        with self._start:
-            opened, self._opened, self._reader = self._opened, [], None
-        for reading, connection in opened:
-            with reading:
-                connection.close()
+        self._close_readers()
+        with self._looking:
+            self._look.close()
         with self._turn:
             if self._writer is not None:
                 self._writer.close()
@@ -267,50 +283,57 @@ class SqliteDatabase(Database):
             self._lock_file = os.open(
                 self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600
             )
-            writer = self._open(thread_safe=False)
+            writer = self._unopened()
             self._connect(writer)
             self._writer = writer
         return self._writer
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[peewee.SqliteDatabase]:
-        """The reading database, left open by `close` until the block ends.  peewee keeps one connection a thread."""
-        with self._mine.lock:
-            yield self._reader_of_thread()
+        """A connection for this thread alone until the block ends; a query that reads again has the same one."""
+        if self._mine.reader is not None:
+            yield self._mine.reader
+            return
+        reader = self._free_readers.get()
+        try:
+            self._connect_if_closed(reader)
+            self._mine.reader = reader
+            yield reader
+        finally:
+            self._mine.reader = None
+            self._free_readers.put(reader)
 
-    def _reader_of_thread(self) -> peewee.SqliteDatabase:
-        reader = self._reader
-        if reader is None or reader.is_closed():
-            with self._start:
-                if self._reader is None:
-                    self._reader = self._open(thread_safe=True)
-                reader = self._reader
-                if reader.is_closed():
-                    self._connect(reader)
-                    self._opened.append((self._mine.lock, reader.connection()))
-        return reader
+    def _close_readers(self) -> None:
+        """Close the reading connections after the reads under way.  (A connection that is closed while another thread
+        reads with it crashes the process.)"""
+        with self._start:  # two that close would each wait for what the other has taken
+            readers = [self._free_readers.get() for _ in range(MOST_READERS)]
+            for reader in readers:
+                reader.close()
+                self._free_readers.put(reader)
 
-    def _open(self, *, thread_safe: bool) -> peewee.SqliteDatabase:
+    def _unopened(self) -> peewee.SqliteDatabase:
         return peewee.SqliteDatabase(
             str(self.path),
             pragmas=self._pragmas,
             timeout=BUSY_TIMEOUT_SECONDS,
-            thread_safe=thread_safe,
-            check_same_thread=False,  # the writer's connection moves between threads under `_turn`
+            thread_safe=False,  # each is used by one thread at a time, which another may follow
+            check_same_thread=False,
         )
+
+    def _connect_if_closed(self, database: peewee.SqliteDatabase) -> None:
+        if database.is_closed():
+            self._connect(database)
 
     def _connect(self, database: peewee.SqliteDatabase) -> None:
         database.connect()
         database.connection().text_factory = READABLE_TEXT
 
 
-class _Reading(threading.local):
-    """lock: held by this thread while it reads, and by `close` while it closes this thread's connection.  A connection
-    that is closed while another thread reads with it crashes the process.
-    """
+class _ReaderOfThread(threading.local):
+    """reader: the connection with which this thread reads just now."""
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # a query may read again
+    reader: peewee.SqliteDatabase | None = None
 
 
 def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:

@@ -21,7 +21,7 @@ import supervisor.database.sqlite.sqlite_database as sqlite_database
 from supervisor.core.errors import DatabaseBusy
 from supervisor.database.interface.database import BatchedStep
 from supervisor.database.open_database import open_database
-from supervisor.database.sqlite.sqlite_database import SqliteDatabase
+from supervisor.database.sqlite.sqlite_database import MOST_READERS, SqliteDatabase
 from tests.conftest import plain_connection, processes, wait_until
 
 pytestmark = pytest.mark.sqlite_only
@@ -378,6 +378,49 @@ def test_a_database_is_closed_after_the_reads_of_other_threads(database: SqliteD
         assert not closed_too_early
         assert reading.result(timeout=90) == 1
         closing.result(timeout=90)
+
+
+def _connections(database: SqliteDatabase) -> int:
+    """SQLite has one descriptor of the file for each connection."""
+    files = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return files.count(str(database.path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
+def test_threads_that_read_one_after_the_other_have_one_connection(database: SqliteDatabase) -> None:
+    database.read(lambda tx: tx.value("SELECT 1"))
+    before = _connections(database)
+    for _ in range(20):
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(database.read, lambda tx: tx.value("SELECT 1")).result(timeout=90) == 1
+    assert _connections(database) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
+def test_many_threads_that_read_at_once_have_few_connections(database: SqliteDatabase) -> None:
+    before = _connections(database)
+    all_are_there = threading.Barrier(40, timeout=90)
+
+    def read(n: int) -> Any:
+        all_are_there.wait()
+        return [database.read(lambda tx: tx.value("SELECT ?", n)) for _ in range(20)]
+
+    with ThreadPoolExecutor(40) as threads:
+        answers = list(threads.map(read, range(40), timeout=90))
+    assert answers == [[n] * 20 for n in range(40)]
+    assert _connections(database) <= before + MOST_READERS
+
+
+def test_a_query_reads_again_while_every_connection_is_in_use(database: SqliteDatabase) -> None:
+    all_are_used = threading.Barrier(MOST_READERS, timeout=90)
+
+    def query(tx: Any) -> Any:
+        all_are_used.wait()
+        return database.read(lambda again: again.value("SELECT 1"))
+
+    with ThreadPoolExecutor(MOST_READERS) as threads:
+        reading = [threads.submit(database.read, query) for _ in range(MOST_READERS)]
+        assert [each.result(timeout=90) for each in reading] == [1] * MOST_READERS
 
 
 KILLED = """
