@@ -39,6 +39,7 @@ MOST_DESCRIPTORS = 16
 READY = b"ready"
 _ABOVE_ALL = 512  # descriptors are moved there before they get their numbers
 _ADOPTED_SECONDS = 5.0
+_M_ARENA_MAX = -8  # of malloc.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     asked = socket.socket(fileno=int(number))
     asked.set_inheritable(False)
     parent = os.getppid()
+    _keep_few_arenas()
     spare_the_imports()
     import_lean()
     for name in modules:
@@ -100,6 +102,13 @@ def main(arguments: Sequence[str]) -> None:
         for each in received:
             os.close(each)
         asked.send(str(pid).encode())
+
+
+def _keep_few_arenas() -> None:
+    """All threads of a part share one heap of the C library, if it can do that.  A heap for each thread would keep what
+    was once used in it, and Python runs only one thread at a time."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _return_free_memory() -> None:

@@ -7,6 +7,7 @@ parent usually logs nothing, and stays 10 MB smaller without it.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import sys
@@ -40,10 +41,22 @@ def enter(name: str) -> NoReturn:
         # periodiq sets the root logger's level from this table as it starts, which is before it imports our code.
         importlib.import_module("periodiq").VERBOSITY[0] = logging.getLogger().level
     if name == "dramatiq":
+        importlib.import_module("dramatiq.cli").Canteen = _Canteen  # type: ignore[attr-defined]
         # Its exit status for a failed import is our status for wrong settings, after which a part is not started again.
         # But an unfinished upgrade, or a library that is missing for a moment, must not count as wrong settings.
         importlib.import_module("dramatiq.cli").RET_IMPORT = FAILED_IMPORT  # type: ignore[attr-defined]
     sys.exit(getattr(importlib.import_module(module), function)())
+
+
+class _Paths(ctypes.Array[ctypes.c_byte]):
+    _length_, _type_ = 4096, ctypes.c_byte
+
+
+class _Canteen(ctypes.Structure):
+    """The memory in which a worker names the processes that its middleware wants, of which ours wants none.  dramatiq's
+    own has a whole MiB, which takes that of real memory."""
+
+    _fields_ = (("initialized", ctypes.c_bool), ("last_position", ctypes.c_int), ("paths", _Paths))
 
 
 class _SetUpByTheFirstLine(logging.Handler):
