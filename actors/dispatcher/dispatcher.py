@@ -41,7 +41,7 @@ from supervisor.broker.broker_client import BadBrokerAddress
 from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.broker.signed_claims import POLLS, TASKS
-from supervisor.core.errors import Fault, SettingFault, as_sentence
+from supervisor.core.errors import Fault, RowsLocked, SettingFault, as_sentence
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Database, Row, Transaction
 from supervisor.database.interface.errors import DatabaseError
@@ -77,6 +77,7 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = leader.FAST_SECONDS  # the interval of the working dispatcher's ticks, unless it is quiet
 READ_SECONDS = 2.0  # between the reads of a quiet dispatcher; a silent worker is noticed so much later
 STOOD_STILL_SECONDS = 5.0  # a longer time between two turns is a gap, even if no tick was due
+LOCK_SECONDS = 0.25  # for a row that another program has locked; the turn is then repeated without that row
 AWAY_SECONDS = 1.0  # between two tries during a database outage
 TAKE_OVER_SECONDS = 0.8  # without a new beat, if beats come in time (`supervisor.health.succession`)
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # if a commit takes long after its first bytes
@@ -298,7 +299,8 @@ class Dispatcher:
         return due
 
     def _turn(self, held: Leadership, now: float, *, is_tick: bool) -> Turn | None:
-        """A turn; if the database refuses a row, the turn is repeated without that row.  None: another one works."""
+        """A turn; if the database refuses a row, or another program has locked it, the turn is repeated without that
+        row.  None: another one works."""
         passing = {what: self._refusals.passing(what, now) for what in DISPATCHED_KINDS}
         tasks, users = self._held_up_tasks.passing(now), self._held_up_users.passing(now)
         beat_seconds = self._slow_seconds if is_tick and self.lock.seek() else TICK_SECONDS
@@ -318,11 +320,13 @@ class Dispatcher:
 
         try:
             try:
-                return self.database.write_now(take)
+                return self.database.write_now(take, lock_seconds=LOCK_SECONDS)
+            except RowsLocked:
+                pass
             except DatabaseError as error:
                 if not is_about_a_row(error):
                     raise
-            return self.database.write_now(lambda tx: take(tx, is_careful=True))
+            return self.database.write_now(lambda tx: take(tx, is_careful=True), lock_seconds=LOCK_SECONDS)
         except _NothingToStore as end:
             return end.turn
 
@@ -459,10 +463,13 @@ class Dispatcher:
             log.warning("worker_silent", worker=worker_id, seconds=self.settings.lease_seconds)
 
     def _set_times_right(self) -> None:
-        """After a gap the clock may have been set back; rows that the database refuses are left to the sweep."""
+        """After a gap the clock may have been set back; rows that the database refuses, or that another program has
+        locked, are left to the sweep."""
         for step in (clock_steps.take_back_early, clock_steps.set_right):
             try:
-                self.database.write_now(step)
+                self.database.write_now(step, lock_seconds=LOCK_SECONDS)
+            except RowsLocked as locked:
+                log.warning("times_not_set_right", reason=str(locked))
             except DatabaseError as error:
                 if not is_about_a_row(error):
                     raise

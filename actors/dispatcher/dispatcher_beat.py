@@ -70,13 +70,13 @@ class Waited(Database):
         self._database, self._pulse = database, pulse
 
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None
+        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
     ) -> concurrent.futures.Future[T]:
-        return self._database.write(step, line=line)
+        return self._database.write(step, line=line, lock_seconds=lock_seconds)
 
-    def write_now(self, step: Callable[[Transaction], T]) -> T:
+    def write_now(self, step: Callable[[Transaction], T], *, lock_seconds: float | None = None) -> T:
         with self._pulse.waiting():
-            return self._database.write_now(step)
+            return self._database.write_now(step, lock_seconds=lock_seconds)
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         with self._pulse.waiting():

@@ -179,7 +179,11 @@ class DatabaseBusy(Fault):
     """The database can't be written for now (locked, disk full).  Nothing was stored; try again."""
 
 
-class AccountLocked(DatabaseBusy):
+class RowsLocked(DatabaseBusy):
+    """Another transaction has locked a row that the step needs.  Nothing was stored; try again."""
+
+
+class AccountLocked(RowsLocked):
     """Another transaction has locked the user's account.  Nothing was stored for them; try again."""
 
     def __init__(self) -> None:

@@ -2,6 +2,8 @@
 
 Web runs them every few seconds (`web/operators/bulk_actions.py`).  Any process that has the database may do so, also
 several at once: `do_part` sees to it that each part is done once.
+A task that another program has locked is waited for as long as callers wait.  Then it is left out, with its reason, and
+so is each that follows, as the lock may be held for hours.
 A part is as small, and the rest after it as long, that the writer is free for others most of the time, and that whoever
 comes meanwhile waits a few milliseconds for it.
 """
@@ -14,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from config.settings import Settings
-from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, as_sentence
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, RowsLocked, as_sentence
 from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS, next_size
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.selection.task_filter import BadFilter
@@ -27,6 +29,7 @@ Task = tuple[str, bulk_actions.View]
 TASKS_AT_ONCE = 10
 # On SQLite others wait for the one writer, and a turn of theirs is 10 ms: a part that takes longer is made smaller.
 HELD_SECONDS = 0.008
+LOCK_SECONDS = 0.25  # for a locked task, after another one has been waited for
 OTHERS_RUN_SECONDS = 0.5  # until another look, where another process does the parts
 
 
@@ -38,7 +41,7 @@ def run_action(
     told: Callable[[], None] = lambda: None,
 ) -> None:
     """Run an action until it is done or stopped, or until `stop` is set.  told: called after each part."""
-    at_once = 1
+    at_once, waits = 1, True
     while not stop.is_set():
         following = database.read(lambda tx: bulk_actions.next_tasks(tx, settings, bulk_id))
         if following is None:
@@ -46,7 +49,11 @@ def run_action(
         step, left = following.step, following.tasks
         while True:
             part, left = left[:at_once], left[at_once:]
-            is_done, seconds = _do_part(database, settings, bulk_id, step, part)
+            try:
+                is_done, seconds = _do_part(database, settings, bulk_id, step, part, waits=waits)
+            except RowsLocked:
+                waits = False
+                is_done, seconds = _do_part(database, settings, bulk_id, step, part, waits=False)
             if not is_done:
                 stop.wait(OTHERS_RUN_SECONDS)
                 break
@@ -60,7 +67,7 @@ def run_action(
 
 
 def _do_part(
-    database: Database, settings: Settings, bulk_id: str, step: int, part: list[Task]
+    database: Database, settings: Settings, bulk_id: str, step: int, part: list[Task], *, waits: bool
 ) -> tuple[bool, float]:
     """(whether it was ours to do, the seconds for which the writer was held: with the commit, without the wait)."""
     began = 0.0
@@ -68,9 +75,9 @@ def _do_part(
     def do(tx: Transaction) -> bool:
         nonlocal began
         began = time.monotonic()
-        return bulk_actions.do_part(tx, settings, bulk_id, step, part)
+        return bulk_actions.do_part(tx, settings, bulk_id, step, part, waits=waits)
 
-    is_done = database.write(do).result()
+    is_done = database.write(do, lock_seconds=None if waits else LOCK_SECONDS).result()
     return is_done, time.monotonic() - began
 
 

@@ -29,7 +29,6 @@ from supervisor.core.errors import AccountLocked, DatabaseBusy
 from supervisor.core.queue_position import WaitingOrder
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.services.queue_position_cache import FreshOrder
-from supervisor.store.sql.locks import wait_no_longer_than
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 
@@ -167,7 +166,6 @@ class Submissions:
         self._next_wait_at = math.inf
 
         def store(tx: Transaction) -> list[Outcome]:
-            wait_no_longer_than(tx, WAIT_AT_A_LOCK_SECONDS)
             return submit_many(tx, self._settings, [each.new for each in crowd], pending=pending)
 
         def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
@@ -180,7 +178,8 @@ class Submissions:
             else:
                 self._put_back(user)
 
-        self._database.write(store).add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
+        written = self._database.write(store, lock_seconds=WAIT_AT_A_LOCK_SECONDS)
+        written.add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
 
     def _answer_all(
         self, crowd: list[_Waiting], outcomes: Sequence[Outcome | BaseException], *, but: type[DatabaseBusy]

@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 
 from config.settings import Settings
+from supervisor.core.errors import RowsLocked
 from supervisor.core.throttle import Pace
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.interface.errors import DatabaseError
@@ -42,6 +43,7 @@ FORGET_SWEEPS_SECONDS = 7 * 86_400
 FORGET_BULK_SECONDS = 30 * 86_400
 DAY_SECONDS = 86_400.0
 
+LOCK_SECONDS = 0.25  # for a row that another program has locked; the next minute's run finds it again
 # For rows, then for files: together well below a minute, and below the actor's time limit.
 ROWS_SECONDS = 15.0
 FILES_SECONDS = 15.0
@@ -104,9 +106,13 @@ class _Care:
             aside = Aside(passing)
             return step(tx, aside), aside.refused
 
-        done, refused = self._database.write(run).result()
+        done, refused = self.write(run)
         self._refusals.tell(log, refused, time.monotonic())
         return done, len(refused)
+
+    def write(self, step: Callable[[Transaction], T]) -> T:
+        """The step's result.  Raises RowsLocked for a row that another program has locked: the next run finds it."""
+        return self._database.write(step, lock_seconds=LOCK_SECONDS).result()
 
     def repeat(self, what: str, pace: Pace, step: CarefulStep[int]) -> int:
         """Run batches until nothing is left, or the time is used up; the sum of their results."""
@@ -124,6 +130,9 @@ class _Care:
         """The result of the work.  If it is refused as a whole and no row can be named, the other work goes on."""
         try:
             return work()
+        except RowsLocked as locked:
+            log.warning("sweep_left_out", kind=what, reason=str(locked))
+            return 0
         except DatabaseError as error:
             if not is_about_a_row(error):
                 raise
@@ -154,9 +163,9 @@ def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
         for each in rescued:
             counts[each.action] += 1
         more = bool(rescued or refused)
-    care.kind("task_queue", database.write(clock_steps.set_right).result)
-    for settle in (remote_jobs.close_stale, remote_cancels.give_up_cancels):
-        care.kind("remote_job", database.write(settle).result)
+    care.kind("task_queue", lambda: care.write(clock_steps.set_right))
+    care.kind("remote_job", lambda: care.write(remote_jobs.close_stale))
+    care.kind("remote_job", lambda: care.write(remote_cancels.give_up_cancels))
     return counts
 
 

@@ -15,6 +15,7 @@ from supervisor.broker.claim_lists import ClaimLists, open_lists
 from supervisor.core.errors import SettingFault
 from supervisor.database.interface.database import Database
 from supervisor.store.queue import workers
+from supervisor.store.sql.locks import AT_ONCE_SECONDS
 from supervisor.store.tasks import remote_wait
 
 log = structlog.get_logger(__name__)
@@ -27,7 +28,7 @@ def take_back(database: Database, lists: ClaimLists, worker_id: str, *, popped: 
     """
     found = lists.take(worker_id, popped=popped)
     if found:
-        given = database.write_now(lambda tx: remote_wait.take_back(tx, found))
+        given = database.write_now(lambda tx: remote_wait.take_back(tx, found), lock_seconds=AT_ONCE_SECONDS)
         log.warning("claims_taken_back", worker=worker_id, count=given)
     lists.forget(worker_id)
     return len(found)

@@ -31,10 +31,16 @@ class Door(Database):
         self._world, self._process = world, process
         self._lines: dict[str, collections.deque[Callable[[], None]]] = {}
 
-    def write(self, step: Callable[[Transaction], Any], *, line: str | None = None) -> Any:
+    def write(
+        self,
+        step: Callable[[Transaction], Any],
+        *,
+        line: str | None = None,
+        lock_seconds: float | None = None,
+    ) -> Any:
         return self._hand_in(step, "write", line)
 
-    def write_now(self, step: Callable[[Transaction], Any]) -> Any:
+    def write_now(self, step: Callable[[Transaction], Any], *, lock_seconds: float | None = None) -> Any:
         if current() is None:
             return self._world.transact(self._process, "write", step)
         return self._hand_in(step, "write").result()

@@ -17,6 +17,7 @@ import pytest
 
 from config.settings import Settings
 from supervisor.core.errors import (
+    AccountLocked,
     BadParams,
     DatabaseBusy,
     InsufficientCredits,
@@ -24,6 +25,7 @@ from supervisor.core.errors import (
     QueueFull,
     TooManyOpenTasks,
 )
+from supervisor.database.postgres import locked_steps
 from supervisor.schema.migrate import migrate
 from supervisor.services import submission_batcher
 from supervisor.services.queue_position_cache import FreshOrder
@@ -211,6 +213,7 @@ async def test_orders_that_come_during_a_transaction_are_the_next_one_unless_it_
     store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch, long_seconds: float
 ) -> None:
     monkeypatch.setattr(submission_batcher, "LONG_SECONDS", long_seconds)
+    monkeypatch.setattr(locked_steps, "FIRST_SECONDS", 20.0)  # a lock is what its transaction takes long over
     way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
     await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
     written: list[Any] = []
@@ -261,6 +264,7 @@ async def test_orders_beside_a_transaction_that_has_taken_long_already_wait_no_m
     store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission_batcher, "LONG_SECONDS", 0.2)
+    monkeypatch.setattr(locked_steps, "FIRST_SECONDS", 20.0)  # a lock is what its transaction takes long over
     way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
     await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
     held = asyncio.create_task(way.submit(_waiting_order(producer)))
@@ -301,6 +305,41 @@ async def test_orders_of_a_locked_account_hold_up_no_other_user_s(
     ids = [(await asyncio.wait_for(each, DEADLINE_SECONDS)).view["task_id"] for each in held]
     rows = store.all("SELECT id FROM task_queue WHERE user_openid = 'held' ORDER BY turn")
     assert [row["id"] for row in rows][1:] == ids == sorted(ids), "in the order in which they came"
+
+
+@pytest.mark.postgresql_only
+async def test_orders_of_an_account_that_another_transaction_is_opening_hold_up_no_other_user_s(
+    store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a producer's first order for a user does, until it is committed."""
+    monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 600.0)
+    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    await way.submit(_new("free"))
+    producer.execute("BEGIN")
+    producer.execute("INSERT INTO account (user_openid) VALUES ('held')")
+    held = []
+    for other in ("free", "free", "newcomer"):
+        held.append(asyncio.create_task(way.submit(_new("held"))))
+        beside, taken = way.submit(_new(other)), way.submit(_new("another newcomer"))
+        assert all(isinstance(each, Submitted) for each in await asyncio.gather(beside, taken))
+    assert not any(each.done() for each in held)
+    producer.execute("COMMIT")
+    for each in held:
+        assert isinstance(await asyncio.wait_for(each, DEADLINE_SECONDS), Submitted)
+    grants = "SELECT count(*) FROM credit_entry WHERE user_openid = 'held' AND kind = 'grant'"
+    assert store.value(grants) == 1
+
+
+@pytest.mark.postgresql_only
+def test_an_order_that_needs_a_locked_row_of_another_kind_is_the_only_one_left_out(
+    store: Store, producer: Plain
+) -> None:
+    store.write(lambda tx: submit_many(tx, store.settings, [_new("held"), _new("free")]))
+    order = _waiting_order(producer)
+    outcomes = store.write(
+        lambda tx: submit_many(tx, store.settings, [_new("free"), order, _new("free")], waits=False)
+    )
+    assert _kinds(outcomes) == [Submitted, AccountLocked, Submitted]
 
 
 @pytest.mark.postgresql_only

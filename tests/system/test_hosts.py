@@ -205,7 +205,7 @@ def test_locks_of_a_host_that_is_cut_off_are_gone_before_its_tasks_are_rescued_t
 
         def take_the_lock(connection: Connection) -> None:
             with contextlib.suppress(peewee.PeeweeException):
-                connection.begin_writing()
+                connection.begin_writing(600.0)
                 connection.execute(lock)
 
         take_the_lock(connections[0])

@@ -301,19 +301,22 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None
+        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
     ) -> concurrent.futures.Future[T]:
         """Hand a step to the writer; its result comes after the commit.
 
         line: the id of the one task that the step concerns.  Steps of one line are committed in the order of the calls;
         steps of several lines may share a transaction.  Another name than a task's id makes a line too; its steps must
         lock nothing that others wait for.
+        lock_seconds: so long the step may wait for a row that another transaction has locked; then it fails with
+        RowsLocked.  None: for as long as callers wait, while other steps go on.
         The future raises the step's exception, or DatabaseBusy if no lock could be obtained in time.
         """
 
     @abc.abstractmethod
-    def write_now(self, step: Callable[[Transaction], T]) -> T:
-        """Run one step in a transaction of its own on the calling thread, which it may block."""
+    def write_now(self, step: Callable[[Transaction], T], *, lock_seconds: float | None = None) -> T:
+        """Run one step in a transaction of its own on the calling thread, which it may block.  lock_seconds: as in
+        `write`."""
 
     @abc.abstractmethod
     def read(self, query: Callable[[Transaction], T]) -> T:
@@ -327,9 +330,11 @@ class Database(abc.ABC):
     def close(self) -> None:
         """Finish all steps that were passed in, close every connection."""
 
-    async def write_async(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
+    async def write_async(
+        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
+    ) -> T:
         """`write`, awaited.  A cancelled caller does not take the step back: it is committed or not as a whole."""
-        return await asyncio.wrap_future(self.write(step, line=line))
+        return await asyncio.wrap_future(self.write(step, line=line, lock_seconds=lock_seconds))
 
     async def read_async(self, query: Callable[[Transaction], T]) -> T:
         """`read` in one of a few reader threads."""

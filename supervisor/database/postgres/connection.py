@@ -61,6 +61,7 @@ CONNECT_SECONDS = 5
 PREPARED_AFTER = 5  # runs: a rare statement is not worth the server's memory
 MOST_PREPARED = 200  # the least recently used statements are dropped
 _LOCK_WRITER = "SELECT pg_advisory_xact_lock(:writer)"
+_BEGIN_WRITING = f"{_LOCK_WRITER}, set_config('lock_timeout', :lock_timeout, true)"
 _MARK = """INSERT INTO commit_mark (writer, number)
     SELECT CAST(:writer AS BIGINT), CAST(:number AS BIGINT) WHERE pg_current_xact_id_if_assigned() IS NOT NULL
     ON CONFLICT (writer) DO UPDATE SET number = excluded.number, marked_at = excluded.marked_at"""
@@ -141,15 +142,20 @@ class Connection:
         limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()]
         self._limits = limits if self._pooled else []
 
-    def begin_writing(self) -> None:
-        """Begin; the transaction is this connection's `number`th, by which its outcome can be learnt later."""
+    def begin_writing(self, lock_seconds: float) -> None:
+        """Begin; the transaction is this connection's `number`th, by which its outcome can be learnt later.
+
+        lock_seconds: a statement that waits so long for a lock fails.
+        """
         if not self.number:
             self.execute(_FORGET_OLD_MARKS)
         self.number += 1
         self._begin("BEGIN")
         if not self._pooled and self.number >= _PLANS_ANEW_FROM and self.number.bit_count() == 1:
             self.hand_in("DISCARD PLANS")
-        self.hand_in(_LOCK_WRITER, {"writer": self.writer})
+        self.hand_in(
+            _BEGIN_WRITING, {"writer": self.writer, "lock_timeout": f"{max(1, round(lock_seconds * 1000))}ms"}
+        )
 
     def begin_reading(self) -> None:
         """Begin a read of one moment."""

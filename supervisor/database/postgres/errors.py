@@ -5,7 +5,7 @@ from __future__ import annotations
 import peewee
 import psycopg
 
-from supervisor.core.errors import DatabaseBusy, DatabaseFull
+from supervisor.core.errors import DatabaseBusy, DatabaseFull, RowsLocked
 
 NAMED_ERRORS = peewee.__exception_wrapper__  # type: ignore[attr-defined]
 """`with` this, psycopg's errors are raised under the names of `supervisor.database.interface.errors`."""
@@ -13,6 +13,7 @@ NAMED_ERRORS = peewee.__exception_wrapper__  # type: ignore[attr-defined]
 # The transaction is rolled back and may well succeed the next time: serialization_failure, deadlock_detected.
 _AGAIN = frozenset({"40001", "40P01"})
 DISK_FULL = "53100"
+LOCKED = "55P03"  # lock_timeout is over, or NOWAIT
 GIVEN_UP = "25P02"  # the transaction takes no more statements: one of them has failed
 # The connection is unusable: the server shut down, crashed, is starting or is a standby, or the connection idled too
 # long, or a plan was prepared before a migration changed its columns (none of our statements is otherwise
@@ -23,11 +24,13 @@ _LOST_CLASSES = ("08",)
 # Errors that may pass by themselves or that a person can remove, with a sentence for that person.
 _NOT_NOW = {
     "57014": "The database took too long over a statement; nothing was stored.  Another program may hold its rows.",
-    "55P03": "The database's rows were locked by another program for too long; nothing was stored.",
+    LOCKED: "The database's rows were locked by another program for too long; nothing was stored.",
     DISK_FULL: "The disk that holds the database is full; nothing was stored.  Free some space.",
     "53200": "The database server has no memory left; nothing was stored.",
     "25006": "The database takes no writes (a standby, or read-only); nothing was stored.",
 }
+
+_FAULTS = {DISK_FULL: DatabaseFull, LOCKED: RowsLocked}
 
 
 def sqlstate(error: BaseException) -> str:
@@ -55,6 +58,6 @@ def as_fault(error: BaseException) -> BaseException:
     sentence = _NOT_NOW.get(state)
     if sentence is None or not isinstance(error, peewee.PeeweeException):
         return error
-    fault = (DatabaseFull if state == DISK_FULL else DatabaseBusy)(sentence)
+    fault = _FAULTS.get(state, DatabaseBusy)(sentence)
     fault.__cause__ = error
     return fault

@@ -8,6 +8,8 @@ rows
 - Steps of one kind are merged into one statement, because the locks are held until the commit.
 - A step that names no task has a transaction of its own.  Its statements take their locks in the same order.
 - If one step of a shared transaction fails, nothing is stored, and each step is run again by itself.
+- A step that meets a row which another program has locked is set aside and tried again (`locked_steps`), so that it
+  keeps no writer thread from the others.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from supervisor.core.errors import DatabaseBusy, OutcomeUnknown
+from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, RowsLocked
 from supervisor.database.interface.database import BatchedStep, Database, Transaction
 from supervisor.database.postgres import transactions
+from supervisor.database.postgres.locked_steps import LockedSteps
 from supervisor.database.postgres.pool import Pool
 from supervisor.store.sql.locks import lock_tasks, lock_tasks_and_accounts
 
@@ -36,11 +39,12 @@ MOST_STEPS_TOGETHER = 100
 
 
 class _Step(NamedTuple):
-    """A queued step.  line: steps of the same line must keep their order."""
+    """A queued step.  line: steps of the same line must keep their order.  lock_seconds: as in `Database.write`."""
 
     step: Callable[[Transaction], Any]
     future: concurrent.futures.Future[Any]
     line: str | None
+    lock_seconds: float | None
 
 
 class _Refused(NamedTuple):
@@ -66,12 +70,12 @@ class PostgresDatabase(Database):
         os.register_at_fork(after_in_child=functools.partial(_forget_the_parents, weakref.ref(self)))
 
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None
+        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
     ) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         if not self._threads:
             self._start_writers()
-        handed_in = _Step(step, future, line)
+        handed_in = _Step(step, future, line, lock_seconds)
         with self._guard:
             self._unfinished += 1
             queued = self._lines.get(line) if line is not None else None
@@ -83,8 +87,8 @@ class PostgresDatabase(Database):
         self._steps.put(handed_in)
         return future
 
-    def write_now(self, step: Callable[[Transaction], T]) -> T:
-        return transactions.write(self._pool, step)
+    def write_now(self, step: Callable[[Transaction], T], *, lock_seconds: float | None = None) -> T:
+        return transactions.write(self._pool, step, lock_seconds)
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         return transactions.read(self._pool, query, one_moment=True)
@@ -100,6 +104,7 @@ class PostgresDatabase(Database):
         for thread in self._threads:
             thread.join()
         self._threads = []
+        self._locked.close()
         self._stop_readers()
         self._pool.drop_idle()
 
@@ -112,6 +117,7 @@ class PostgresDatabase(Database):
         self._unfinished = 0
         self._lines: dict[str, collections.deque[_Step]] = {}
         self._threads = []
+        self._locked = LockedSteps(self._attempt, self._give_up)
         self._readers = None
 
     def _start_writers(self) -> None:
@@ -162,7 +168,11 @@ class PostgresDatabase(Database):
     def _have_run_together(self, several: list[_Step]) -> bool:
         """Run steps in one transaction; False if one of them failed, so that nothing is stored."""
         try:
-            results = transactions.write(self._pool, lambda tx: _run_together(tx, several))
+            results = transactions.write(
+                self._pool, lambda tx: _run_together(tx, several), self._locked.wait_seconds
+            )
+        except RowsLocked:
+            return False
         except (DatabaseBusy, OutcomeUnknown) as fault:
             for each in several:
                 self._tell(each, None, fault)
@@ -177,12 +187,29 @@ class PostgresDatabase(Database):
         return True
 
     def _run_alone(self, one: _Step) -> None:
+        waits = self._locked.wait_seconds if one.lock_seconds is None else one.lock_seconds
+        locked = self._attempt(one, waits)
+        if locked is None:
+            return
+        if one.lock_seconds is None:
+            self._locked.set_aside(one)
+        else:
+            self._give_up(one, locked)
+
+    def _attempt(self, one: _Step, lock_seconds: float) -> RowsLocked | None:
+        """Run a step and tell its caller; if another transaction has locked a row that it needs, only that error."""
         try:
-            result = transactions.write(self._pool, one.step)
+            result = transactions.write(self._pool, one.step, lock_seconds)
+        except RowsLocked as locked:
+            return locked
         except BaseException as error:  # noqa: BLE001  the waiting caller must get every error of its step
             self._tell(one, None, error)
         else:
             self._tell(one, result, None)
+        return None
+
+    def _give_up(self, one: _Step, locked: RowsLocked) -> None:
+        self._tell(one, None, locked)
 
     def _tell(self, ended: _Step, result: Any, error: BaseException | None) -> None:
         self._note_end(ended)

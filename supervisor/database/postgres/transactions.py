@@ -34,6 +34,7 @@ T = TypeVar("T")
 BUSY_SECONDS = 15.0
 OUTCOME_SECONDS = 60.0  # how long the outcome of a commit is looked up
 LONGEST_WAIT_SECONDS = 0.5
+LOCKED_SECONDS = 20.0  # for a row that another program has locked: callers wait for no more than 30 or 60 s
 
 
 class PostgresTransaction(Transaction):
@@ -58,9 +59,13 @@ class _TakenBack(Exception):
     """The transaction was rolled back, and the cause may have passed already."""
 
 
-def write(pool: Pool, step: Callable[[Transaction], T]) -> T:
-    """Run a step in a transaction and commit it.  Raises the step's exception, DatabaseBusy or OutcomeUnknown."""
-    return _until_it_works(pool, lambda seconds: _write_once(pool, step, seconds))
+def write(pool: Pool, step: Callable[[Transaction], T], lock_seconds: float | None = None) -> T:
+    """Run a step in a transaction and commit it.  Raises the step's exception, DatabaseBusy or OutcomeUnknown.
+
+    lock_seconds: how long a statement may wait for a lock, then it is RowsLocked.  None: LOCKED_SECONDS.
+    """
+    waits = LOCKED_SECONDS if lock_seconds is None else lock_seconds
+    return _until_it_works(pool, lambda seconds: _write_once(pool, step, seconds, waits))
 
 
 def read(pool: Pool, query: Callable[[Transaction], T], *, one_moment: bool) -> T:
@@ -93,10 +98,10 @@ def _waits() -> Iterator[float]:
         ceiling = min(2 * ceiling, LONGEST_WAIT_SECONDS)
 
 
-def _write_once(pool: Pool, step: Callable[[Transaction], T], seconds: float) -> T:
+def _write_once(pool: Pool, step: Callable[[Transaction], T], seconds: float, lock_seconds: float) -> T:
     with pool.lent(seconds) as connection:
         try:
-            connection.begin_writing()
+            connection.begin_writing(lock_seconds)
             result = step(PostgresTransaction(connection))
         except BaseException as error:
             _undo(connection, error)

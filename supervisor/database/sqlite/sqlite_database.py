@@ -130,7 +130,7 @@ class SqliteDatabase(Database):
         self._look = self._unopened()
 
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None
+        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
     ) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         if self._thread is None:
@@ -141,7 +141,7 @@ class SqliteDatabase(Database):
         self._steps.put(_Step(step, future, line))
         return future
 
-    def write_now(self, step: Callable[[Transaction], T]) -> T:
+    def write_now(self, step: Callable[[Transaction], T], *, lock_seconds: float | None = None) -> T:
         try:
             with self._turn, self._immediate() as transaction:
                 return step(transaction)

@@ -144,9 +144,16 @@ def note_failure(tx: Transaction, bulk_id: str, reason: str) -> str | None:
 
 
 def do_part(
-    tx: Transaction, settings: Settings, bulk_id: str, step: int, tasks: Sequence[tuple[str, View]]
+    tx: Transaction,
+    settings: Settings,
+    bulk_id: str,
+    step: int,
+    tasks: Sequence[tuple[str, View]],
+    *,
+    waits: bool = True,
 ) -> bool:
-    """Act on these tasks, the next ones of step `step`; with none, the action is done.
+    """Act on these tasks, the next ones of step `step`; with none, the action is done.  waits: for tasks and accounts
+    that another transaction has locked; otherwise these tasks are refused.
 
     False, with nothing done, if the action was stopped or another runner has done that step.
     """
@@ -166,19 +173,20 @@ def do_part(
         return True
     action, operator = row["action"], Operator(row["operator"], row["role"])
     where, given = task_search.matching(tx, settings, read_filter(decoded(row["filter"]), action))
-    found = tx.all(  # in the one order of locks (CORRECTNESS 27)
-        f"""SELECT id FROM task_queue WHERE {tx.is_one_of("id", ":ids")} AND {where}
-            ORDER BY user_openid, id{tx.for_update_of("task_queue")}""",
+    chosen = tx.all(
+        f"SELECT id FROM task_queue WHERE {tx.is_one_of('id', ':ids')} AND {where} ORDER BY user_openid, id",
         **given, ids=encoded([task_id for task_id, _ in tasks]),
     )  # fmt: skip
-    done, refused = apart(
-        tx,
-        "task_queue",
-        found,
-        id_of,
-        lambda rows: [_act(tx, settings, operator, action, each["id"], bulk_id) for each in rows],
-        unreadable=(Fault,),
-    )
+
+    def act(rows: Sequence[Row]) -> list[str]:
+        found = tx.all(  # in the one order of locks (CORRECTNESS 27), and those that still match
+            f"""SELECT id FROM task_queue WHERE {tx.is_one_of("id", ":ids")} AND {where}
+                ORDER BY user_openid, id{tx.for_update_of("task_queue")}""",
+            **given, ids=encoded([each["id"] for each in rows]),
+        )  # fmt: skip
+        return [_act(tx, settings, operator, action, each["id"], bulk_id) for each in found]
+
+    done, refused = apart(tx, "task_queue", chosen, id_of, act, unreadable=(Fault,), waits=waits)
     reasons = decoded(row["reasons"])
     for each in refused:
         _count(reasons, each)
@@ -190,7 +198,7 @@ def do_part(
     tx.execute(
         """UPDATE bulk_action SET done = done + :done, refused = refused + :refused, passed = passed + :passed,
             credits = credits + :credits, reasons = :reasons WHERE id = :id""",
-        done=len(done), refused=len(refused), passed=len(tasks) - len(found), credits=int(credits),
+        done=len(done), refused=len(refused), passed=len(tasks) - len(done) - len(refused), credits=int(credits),
         reasons=encoded(reasons), id=bulk_id,
     )  # fmt: skip
     return True

@@ -31,7 +31,7 @@ from supervisor.store.queue.leader import EVER
 from supervisor.store.recovery import expiry
 from supervisor.store.remote import remote_jobs
 from supervisor.store.sql.conditions import listed
-from supervisor.store.sql.locks import lock_free_accounts
+from supervisor.store.sql.locks import rows_of_free_accounts
 from supervisor.store.sql.row_isolation import Aside, apart, id_of
 from supervisor.store.tasks import claims, remote_wait
 from supervisor.store.tasks.ending import end_task
@@ -192,7 +192,7 @@ def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int,
 
     On PostgreSQL each row is checked twice: the locking statement finds the reason in an older version of the row than
     the one it locks, and the worker may have ended the attempt since.  Rows of users whose accounts others have locked
-    are left out, as nobody else's row waits for them.
+    are left out, and take no place in the batch, as nobody else's row waits for them.
     """
     stuck = f"""FROM ({_stuck_sql(tx)}) AS stuck JOIN task_queue ON task_queue.id = stuck.id
         WHERE stuck.reason IN ({listed(reasons)}) AND {_may_be_judged(tx, well_since)} AND"""
@@ -202,18 +202,21 @@ def _locked(tx: Transaction, reasons: Sequence[str], well_since: str, most: int,
         return tx.all(
             f"SELECT task_queue.*, stuck.reason {stuck} {others} {order} LIMIT :most", **left_alone, most=most
         )
-    locked = tx.all(
-        f"""SELECT task_queue.id, task_queue.user_openid {stuck} {others} {order} LIMIT :most
-            {tx.for_update_of_free("task_queue")}""",
-        **left_alone, most=most,
+    locked = rows_of_free_accounts(
+        tx,
+        lambda held_up: tx.all(
+            f"""SELECT task_queue.id, task_queue.user_openid {stuck} {others}
+                AND NOT task_queue.user_openid = ANY(:held_up) {order} LIMIT :most
+                {tx.for_update_of_free("task_queue")}""",
+            **left_alone, held_up=held_up, most=most,
+        ),
     )  # fmt: skip
     if not locked:
         return []
-    ours = lock_free_accounts(tx, {row["user_openid"] for row in locked})
     return tx.all(
         f"SELECT task_queue.*, stuck.reason {stuck} stuck.id = ANY(:ids) {order}",
-        ids=[row["id"] for row in locked if row["user_openid"] in ours],
-    )  # fmt: skip
+        ids=[row["id"] for row in locked],
+    )
 
 
 def _rescue_one(

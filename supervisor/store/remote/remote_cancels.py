@@ -59,13 +59,14 @@ def due_cancels(tx: Transaction, aside: Aside | None = None) -> Pending[list[Can
         cancels = {str(row["id"]): row["cancels"] for row in asked.all()}
 
         def put_off(ids: Sequence[str]) -> list[Cancel]:
-            for id_ in ids:
-                tx.execute(
-                    f"""UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {tx.in_seconds(":seconds")}
-                        WHERE id = :id""",
-                    seconds=pause_seconds(cancels[id_]), id=int(id_),
-                )  # fmt: skip
-            return [Cancel(int(id_)) for id_ in ids]
+            pauses = [(int(id_), pause_seconds(cancels[id_])) for id_ in ids]
+            in_seconds = tx.shifted(tx.now, "CAST(pause.value ->> 1 AS DOUBLE PRECISION)")
+            tx.send(
+                f"""UPDATE remote_job SET cancels = cancels + 1, cancel_due_at = {in_seconds}
+                    FROM {tx.rows(":pauses")} AS pause WHERE remote_job.id = CAST(pause.value ->> 0 AS BIGINT)""",
+                pauses=encoded(pauses),
+            )
+            return [Cancel(id_) for id_, _ in pauses]
 
         return done_apart(tx, "remote_job", list(cancels), put_off, aside)
 
@@ -79,10 +80,10 @@ def pause_seconds(cancels: int) -> float:
 
 def give_up_cancels(tx: Transaction) -> int:
     """Set jobs that could not be cancelled for hours to lost; otherwise they would hold the provider's places for
-    ever."""
+    ever.  How many there were, without those that other transactions have locked."""
     return tx.run(
-        f"""UPDATE remote_job SET state = 'lost', updated_at = {tx.now}
+        f"""UPDATE remote_job SET state = 'lost', updated_at = {tx.now} WHERE id IN (SELECT id FROM remote_job
             WHERE cancel_wanted = 1 AND state = 'waiting' AND (cancels >= :most_cancels OR remote_id IS NULL)
-              AND created_at <= {tx.ago(":settled_seconds")}""",
+              AND created_at <= {tx.ago(":settled_seconds")}{tx.for_update_of_free("remote_job")})""",
         most_cancels=MOST_CANCELS, settled_seconds=SETTLED_SECONDS,
     )  # fmt: skip

@@ -284,14 +284,16 @@ def mark_unknown(tx: Transaction, task_id: str, charge: int, step: int) -> None:
 def close_stale(tx: Transaction) -> int:
     """Set open requests of ended attempts to unknown; otherwise they would hold the provider's places for ever.
 
-    Such rows remain if a task was cancelled and its worker died before it noticed that.  Returns how many there were.
+    Such rows remain if a task was cancelled and its worker died before it noticed that.  Returns how many there were,
+    without those that other transactions have locked.
     """
     return tx.run(
-        f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now}
+        f"""UPDATE remote_job SET state = 'unknown', updated_at = {tx.now} WHERE id IN (SELECT id FROM remote_job
             WHERE {UNSETTLED} AND state = 'submitting'
             AND updated_at <= {tx.ago(":stale_seconds")}
               AND NOT EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
-                AND task_queue.lease = remote_job.lease AND {HELD} AND status = 'processing')""",
+                AND task_queue.lease = remote_job.lease AND {HELD} AND status = 'processing')
+            {tx.for_update_of_free("remote_job")})""",
         stale_seconds=STALE_SECONDS,
     )
 

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from supervisor.core.shown_images import keys_of
-from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.database import Row, Transaction
 from supervisor.media.shown_outputs import keys_of_outputs
 from supervisor.schema.tables import UNSETTLED
 from supervisor.store.retention.deletion_queue import enqueue_deletion
+from supervisor.store.sql.locks import rows_of_free_accounts
 from supervisor.store.sql.row_isolation import Aside, delete_apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import results
@@ -46,7 +47,7 @@ def expire_uploads(tx: Transaction, unused_seconds: float, most: int) -> int:
             expired_at = CASE WHEN {_IS_NEEDED} THEN NULL ELSE {tx.now} END
         WHERE id IN (SELECT id FROM image WHERE expired_at IS NULL
             AND coalesce(used_at, created_at) < {tx.ago(":unused_seconds")}
-            ORDER BY coalesce(used_at, created_at) LIMIT :most)""",
+            ORDER BY coalesce(used_at, created_at) LIMIT :most{tx.for_update_of_free("image")})""",
         unused_seconds=unused_seconds, most=most,
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = Non
     rows = tx.all(
         f"""SELECT id, key, {_IS_NEEDED} AS is_needed FROM image
             WHERE expired_at < {tx.ago(":second_look_seconds")} AND {others}
-            ORDER BY expired_at LIMIT :most{tx.for_update}""",
+            ORDER BY expired_at LIMIT :most{tx.for_update_of_free("image")}""",
         second_look_seconds=SECOND_LOOK_SECONDS, **left_alone, most=most,
     )  # fmt: skip
     needed = [row["id"] for row in rows if row["is_needed"]]
@@ -101,23 +102,26 @@ def forget_finished_tasks(
 ) -> int:
     """Delete the oldest finished tasks of a type with their works and pictures; how many were deleted.
 
-    The users' feeds send `remove` for these works.  A task with an open remote job is kept for now.
+    The users' feeds send `remove` for these works.  A task with an open remote job is kept for now, and so is one that
+    another transaction has locked, or whose user's account.
     """
     is_long_over = _IS_LONG_OVER.format(ended=tx.ago(":older_than_seconds"))
     aside = aside or Aside()
     others, left_alone = aside.others(tx, "id")
-    rows = tx.all(
-        f"SELECT id FROM task_queue WHERE {is_long_over} AND {others} ORDER BY finished_at LIMIT :most",
-        type_=type_, older_than_seconds=older_than_seconds, **left_alone, most=most,
-    )  # fmt: skip
-    if tx.for_update:  # a task may have been retried and ended again; in the one order of locks
-        candidates = encoded([row["id"] for row in rows])
-        locked = tx.all(
-            f"""SELECT id FROM task_queue WHERE {tx.is_one_of("id", ":candidates")}
-                ORDER BY user_openid, id{tx.for_update}""",
-            candidates=candidates,
-        )
-        rows = tx.all(
+
+    def oldest(held_up: list[str]) -> list[Row]:
+        return tx.all(
+            f"""SELECT id, user_openid FROM task_queue WHERE {is_long_over} AND {others}
+                AND NOT {tx.is_one_of("user_openid", ":held_up")}
+                ORDER BY finished_at LIMIT :most{tx.for_update_of_free("task_queue")}""",
+            type_=type_, older_than_seconds=older_than_seconds, **left_alone, held_up=encoded(held_up), most=most,
+        )  # fmt: skip
+
+    if not tx.for_update:
+        rows = oldest([])
+    else:
+        locked = rows_of_free_accounts(tx, oldest)
+        rows = tx.all(  # without those that were retried meanwhile
             f"SELECT id FROM task_queue WHERE {tx.is_one_of('id', ':ids')} AND {is_long_over}",
             ids=encoded([row["id"] for row in locked]), type_=type_, older_than_seconds=older_than_seconds,
         )  # fmt: skip

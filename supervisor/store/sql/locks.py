@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.database import Row, Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.store.sql.rows import encoded
+
+AT_ONCE_SECONDS = (
+    0.025  # the wait for a lock of a transaction that has met another program's, and should go on
+)
+_LOCKED = "55P03"  # lock_not_available
 
 
 def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
@@ -44,7 +50,51 @@ def lock_free_accounts(tx: Transaction, users: Collection[str]) -> set[str]:
     return {row["user_openid"] for row in rows}
 
 
-def wait_no_longer_than(tx: Transaction, seconds: float) -> None:
-    """From here on, a statement of this transaction that waits so long for a lock fails: DatabaseBusy."""
+def rows_of_free_accounts(tx: Transaction, ask: Callable[[list[str]], list[Row]]) -> list[Row]:
+    """Locked rows, with the accounts of their users locked too; rows of locked accounts take no place among them.
+
+    ask: users whose rows are left out -> the rows, locked as far as they are free, each with its `user_openid`.
+    """
+    held_up: set[str] = set()
+    while rows := ask(sorted(held_up)):
+        users = {row["user_openid"] for row in rows}
+        others_hold = users - lock_free_accounts(tx, users)
+        if not others_hold:
+            break
+        held_up |= others_hold
+    return rows
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a statement has failed because another transaction holds a row that it needs."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCKED
+
+
+def wait_no_longer(tx: Transaction) -> None:
+    """From here on, a statement of this transaction fails when it has waited for a lock for AT_ONCE_SECONDS."""
     if tx.dialect.has_many_writers:
-        tx.send(f"SET LOCAL lock_timeout = '{round(seconds * 1000)}ms'")
+        tx.send(f"SET LOCAL lock_timeout = '{round(AT_ONCE_SECONDS * 1000)}ms'")
+
+
+def unless_locked(tx: Transaction, do: Callable[[], None]) -> bool:
+    """Whether it was done; False, and nothing is changed, if another transaction holds a row that it needs.
+
+    For what no query can leave out, as a row that another transaction has inserted and not yet committed.
+    """
+    if not tx.dialect.has_many_writers:
+        do()
+        return True
+    before = tx.value("SELECT current_setting('lock_timeout')")
+    tx.send("SAVEPOINT unless_locked")
+    wait_no_longer(tx)
+    try:
+        do()
+        tx.send("SELECT set_config('lock_timeout', :before, true)", before=before)
+        tx.execute("RELEASE SAVEPOINT unless_locked")
+        return True
+    except DatabaseError as error:
+        if not is_locked(error):
+            raise
+    tx.execute("ROLLBACK TO SAVEPOINT unless_locked")
+    tx.execute("RELEASE SAVEPOINT unless_locked")
+    return False

@@ -14,6 +14,7 @@ from typing import Any
 from supervisor.store.sql.row_isolation import Refused
 
 AGAIN_SECONDS = 60.0
+AGAIN_IF_LOCKED_SECONDS = 5.0
 TELL_AGAIN_SECONDS = 600.0
 
 
@@ -47,7 +48,8 @@ class Refusals:
         """0 if it was logged recently."""
         key = (refused.what, refused.row_id)
         memory = self._known.setdefault(key, _Memory(now, now - TELL_AGAIN_SECONDS, 0))
-        memory.left_until, memory.times = now + AGAIN_SECONDS, memory.times + 1
+        seconds = AGAIN_IF_LOCKED_SECONDS if refused.is_locked else AGAIN_SECONDS
+        memory.left_until, memory.times = now + seconds, memory.times + 1
         if now - memory.told_at < TELL_AGAIN_SECONDS:
             return 0
         memory.told_at = now
@@ -56,7 +58,8 @@ class Refusals:
     def tell(self, log: Any, refused: Iterable[Refused], now: float) -> None:
         """Add new refusals, and write a line for each that is to be logged.  log: a structlog logger."""
         for each, times in self.note(refused, now):
-            log.error("row_refused", kind=each.what, id=each.row_id, reason=each.reason, times=times)
+            tell = log.warning if each.is_locked else log.error
+            tell("row_refused", kind=each.what, id=each.row_id, reason=each.reason, times=times)
 
     def _forget(self, now: float) -> None:
         """A row that was not refused for so long was changed or deleted meanwhile."""

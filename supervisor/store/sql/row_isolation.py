@@ -4,6 +4,8 @@ It is unknown beforehand which row that will be: the cause may be a constraint o
 an old row that makes a trigger fail.  So a refused batch is rolled back to its savepoint and done in halves, until a
 single row is refused.  That row stays unchanged, and the log names it.
 
+A row that another transaction has locked is left alone in the same way, since that transaction may take hours.
+
 Errors that concern no row (a server that is away, a full disk, a missing table) are raised.
 """
 
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 from supervisor.core.errors import Fault
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.database.interface.errors import DatabaseError, DataError, IntegrityError
+from supervisor.store.sql.locks import is_locked, wait_no_longer
 from supervisor.store.sql.rows import encoded
 
 R = TypeVar("R")
@@ -26,19 +29,25 @@ T = TypeVar("T")
 # violation, program limit exceeded, and errors that the owner's own triggers raise.
 _ABOUT_A_ROW = ("21", "22", "23", "44", "54", "P0")
 _ABOUT_A_VALUE_ON_SQLITE = ("malformed JSON", "integer overflow")
+_LOCKED = "rows_locked"
 
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
     """A row that the database refused to change.  what: its kind and id; reason: the database's message.
 
-    kind: of the reason, in snake_case: the same for all rows, whatever the message names.
+    kind: of the reason, in snake_case: the same for all rows, whatever the message names.  is_locked: it was not
+    refused, and may be free in a moment.
     """
 
     what: str
     row_id: str
     reason: str
     kind: str = "database"
+
+    @property
+    def is_locked(self) -> bool:
+        return self.kind == _LOCKED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +87,13 @@ def apart(
     do: Callable[[Sequence[R]], Sequence[T]],
     *,
     unreadable: tuple[type[Exception], ...] = (),
+    waits: bool = False,
 ) -> tuple[list[T], list[Refused]]:
     """The results of `do`, and the refused rows, which stay unchanged.
 
     what: the kind of the rows, one word.  do: is called again with fewer rows after a refusal.
-    unreadable: our own errors for a row with unreadable content.
+    unreadable: our own errors for a row with unreadable content.  waits: for rows that other transactions have locked;
+    otherwise they are left alone as if they were refused.
     """
     if not rows:
         return [], []
@@ -92,16 +103,19 @@ def apart(
         tx.execute("RELEASE SAVEPOINT apart")  # by now every statement that was only sent has been answered
         return done, []
     except Exception as error:
-        if not (is_about_a_row(error) or isinstance(error, unreadable)):
+        is_left_alone = is_locked(error) and not waits
+        if not (is_left_alone or is_about_a_row(error) or isinstance(error, unreadable)):
             raise
-        cause = error
+        why = refusal(what, row_id(rows[0]), error)
     tx.execute("ROLLBACK TO SAVEPOINT apart")
     tx.execute("RELEASE SAVEPOINT apart")
     if len(rows) == 1:
-        return [], [refusal(what, row_id(rows[0]), cause)]
+        return [], [why]
+    if why.is_locked:
+        wait_no_longer(tx)
     half = len(rows) // 2
-    first, refused = apart(tx, what, rows[:half], row_id, do, unreadable=unreadable)
-    second, more = apart(tx, what, rows[half:], row_id, do, unreadable=unreadable)
+    first, refused = apart(tx, what, rows[:half], row_id, do, unreadable=unreadable, waits=waits)
+    second, more = apart(tx, what, rows[half:], row_id, do, unreadable=unreadable, waits=waits)
     return first + second, refused + more
 
 
@@ -177,6 +191,8 @@ def id_of(row: Row) -> str:
 
 def refusal(what: str, row_id: str, error: Exception) -> Refused:
     """The refusal for an error, with the first line of the database's message."""
+    if is_locked(error):
+        return Refused(what, row_id, "another program has locked it", _LOCKED)
     name = type(error).__name__
     kind = re.sub("(?<!^)(?=[A-Z])", "_", name).lower() if isinstance(error, Fault) else "database"
     return Refused(what, row_id, (str(error).splitlines() or [name])[0], kind)

@@ -295,7 +295,8 @@ def _admit_rows(tx: Transaction, settings: Settings, rows: list[Row], aside: Asi
     if not aside.is_careful:
         return len(admit(rows)) if rows else 0
     _, refused = apart(tx, "task_queue", rows, id_of, admit)
-    said |= {each.row_id: each.reason for each in refused}
+    aside.refused.extend(each for each in refused if each.is_locked)
+    said |= {each.row_id: each.reason for each in refused if not each.is_locked}
     _, refused = apart(tx, "task_queue", [row for row in rows if row["id"] in said], id_of, fail)
     aside.refused.extend(refused)
     return len(rows)

@@ -19,6 +19,7 @@ from supervisor.core.price import Cost
 from supervisor.database.interface.database import Pending, PendingResult, Row, Transaction
 from supervisor.schema.tables import OPEN, RUNNING
 from supervisor.store.ledger import credits
+from supervisor.store.sql.locks import unless_locked
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import steps
 from supervisor.store.tasks.images import note_use
@@ -310,17 +311,23 @@ def _under_locks(
     lock = f"""SELECT user_openid FROM account
         WHERE {is_ours} AND (SELECT count(*) FROM account WHERE {is_ours}) = :count
         ORDER BY user_openid{tx.for_update if waits else tx.for_update_of_free("account")}"""
-    given = {"users": encoded(users), "count": len(users)}
 
-    def ask() -> tuple[Any, frozenset[str]]:
-        locking, asked = tx.ask(lock, **given), question.ask()
+    def ask(those: list[str]) -> tuple[Any, frozenset[str]]:
+        locking, asked = tx.ask(lock, users=encoded(those), count=len(those)), question.ask()
         ours = {row["user_openid"] for row in locking.all()}
         return decoded(asked.value()), frozenset(users) - ours
 
-    answer, others = ask()
+    answer, others = ask(users)
     missing = sorted(user for user, balance, _, _ in answer[0] if balance is None) if others else []
     if missing or (others and waits):
-        for user in missing:
-            credits.ensure_account(tx, user)
-        answer, others = ask()
+        unopened = {user for user in missing if not _is_opened(tx, user, waits)}
+        answer, others = ask([user for user in users if user not in unopened])
     return answer, frozenset() if waits else others
+
+
+def _is_opened(tx: Transaction, user: str, waits: bool) -> bool:
+    """Open an account; False if another transaction is just opening it, and it is not waited for."""
+    if waits:
+        credits.ensure_account(tx, user)
+        return True
+    return unless_locked(tx, lambda: credits.ensure_account(tx, user))

@@ -155,7 +155,8 @@ def tell_again(tx: Transaction, task_id: str, lease: int) -> Claim | None:
 def begin_late(
     tx: Transaction, worker_id: str, found: Sequence[tuple[str, int]], limit_of: Callable[[str, str], float]
 ) -> list[Claim]:
-    """Begin claims for this worker whose messages were lost, and record that; the claims that it still holds.
+    """Begin claims for this worker whose messages were lost, and record that; the claims that it still holds.  Those
+    that another transaction has locked are left for the next heartbeat.
 
     found: (task id, lease).  limit_of: a type and the lane of a step -> seconds from the beginning to the deadline.
     """
@@ -163,7 +164,7 @@ def begin_late(
         f"""SELECT {told(tx)} FROM task_queue JOIN {tx.rows(":found")} AS found
                 ON task_queue.id = found.value ->> 0 AND lease = CAST(found.value ->> 1 AS INTEGER)
             WHERE worker_id = :worker_id AND status || '' = 'processing' AND begun_lease < lease
-            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+            ORDER BY user_openid, task_queue.id{tx.for_update_of_free("task_queue")}""",
         found=encoded(found), worker_id=worker_id,
     )  # fmt: skip
     claims = [claim_of(row) for row in rows]

@@ -197,7 +197,7 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
 
     The process that takes a message from the list owns its claims.  So the worker has not begun them, unless a
     heartbeat found the row first; then the row, or a recorded request, shows it.  Neither a failure nor a death is
-    counted.
+    counted.  Rows that another transaction has locked, or that are refused, wait for their worker, or for their rescue.
     """
     rows = tx.all(
         f"""SELECT task_queue.id, lease FROM task_queue JOIN {tx.rows(":sent")} AS sent
@@ -206,7 +206,7 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
             WHERE (status || '' = 'ai_processing' OR (status || '' = 'processing' AND begun_lease < lease
                 AND NOT EXISTS (SELECT 1 FROM remote_job WHERE remote_job.task_id = task_queue.id
                     AND remote_job.charge = task_queue.charge AND remote_job.lease = task_queue.lease)))
-            ORDER BY user_openid, task_queue.id{tx.for_update_of("task_queue")}""",
+            ORDER BY user_openid, task_queue.id{tx.for_update_of_free("task_queue")}""",
         sent=encoded(list(dict.fromkeys(undelivered))),  # a message that was sent twice is in the list twice
     )
 
@@ -215,7 +215,7 @@ def take_back(tx: Transaction, undelivered: Sequence[Undelivered]) -> int:
             give_back(tx, row["id"], row["lease"])
         return [row["id"] for row in some]
 
-    given, _ = apart(tx, "task_queue", rows, id_of, give)  # a refused row waits for its worker
+    given, _ = apart(tx, "task_queue", rows, id_of, give)
     return len(given)
 
 

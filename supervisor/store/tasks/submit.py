@@ -31,6 +31,7 @@ from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.token_proof import is_revoked, owner_of
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import blocks, revocations
+from supervisor.store.sql.locks import is_locked
 from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.sql.rows import encoded, task_view
 from supervisor.store.tasks import (
@@ -98,12 +99,13 @@ def submit_many(
     try:
         outcomes = _submit_together(tx, settings, orders, pending, waits)
     except DatabaseError as error:
-        if not is_about_a_row(error):
+        is_left_out = is_locked(error) and not waits
+        if not (is_left_out or is_about_a_row(error)):
             raise
         # One of them can't be stored, and it is unknown which.
         tx.execute("ROLLBACK TO submission")
         if len(orders) == 1:
-            outcomes = [error]
+            outcomes = [AccountLocked() if is_left_out else error]
         else:
             outcomes = [submit_many(tx, settings, [each], pending=pending, waits=waits)[0] for each in orders]
     tx.send("RELEASE submission")

@@ -350,10 +350,10 @@ def test_one_that_fails_is_tried_a_few_times_then_stopped_with_the_reason_and_ho
     bad, good = (start(store, "retry", user=user)["id"] for user in ("o-1", "o-2"))
     as_ever = bulk_actions.do_part
 
-    def do_part(tx: Any, settings: Any, bulk_id: str, *rest: Any) -> bool:
+    def do_part(tx: Any, settings: Any, bulk_id: str, *rest: Any, **more: Any) -> bool:
         if bulk_id == bad:
             raise ZeroDivisionError("division by zero")
-        return as_ever(tx, settings, bulk_id, *rest)
+        return as_ever(tx, settings, bulk_id, *rest, **more)
 
     monkeypatch.setattr(bulk_actions, "do_part", do_part)
     told: list[tuple[str, str]] = []
@@ -397,9 +397,9 @@ def test_a_part_is_as_large_as_holds_the_writer_for_a_moment(
     monkeypatch.setattr(bulk_action_runner, "TASKS_AT_ONCE", 3)
     as_ever, done = bulk_actions.do_part, list[int]()
 
-    def do_part(tx: Any, settings: Any, bulk_id: str, step: int, tasks: Any) -> bool:
+    def do_part(tx: Any, settings: Any, bulk_id: str, step: int, tasks: Any, **more: Any) -> bool:
         done.append(len(tasks))
-        return as_ever(tx, settings, bulk_id, step, tasks)
+        return as_ever(tx, settings, bulk_id, step, tasks, **more)
 
     monkeypatch.setattr(bulk_actions, "do_part", do_part)
     for n in range(9):
