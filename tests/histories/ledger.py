@@ -35,15 +35,16 @@ def check(model: Model) -> None:
     forgotten = {
         row[0]
         for row in world.rows(
-            """SELECT id FROM task_queue WHERE last_step > 0 AND work_id IS NOT NULL
+            """SELECT id FROM task_queue WHERE work_id IS NOT NULL
                 AND NOT EXISTS (SELECT 1 FROM works WHERE works.id = task_queue.work_id)"""
         )
     }
+    staged = {name for name, type_ in world.settings.tasks.items() if type_.steps}
     for task in model.tasks.values():
         if task.id in present:
             for charge in range(1, task.charge + 1):
                 entries = booked.pop((task.id, charge), {})
-                if task.id not in forgotten:
+                if task.id not in forgotten or task.type not in staged:
                     _check_charge(model, task, charge, entries)
     for (task_id, charge), entries in booked.items():
         if task_id in present or task_id not in model.tasks:
