@@ -1,16 +1,15 @@
-"""The thread that waits at one list of this worker, and passes messages to the event loop.
+"""Waits at one list of this worker, on its event loop, and begins the claims that come.
 
-Nothing is popped while no slot is free or while the event loop does not answer.  The claims of a popped message are
-begun at once, and then the message is owned; before that, the dispatcher takes it if it stays for a second, and puts
-its claims back.  So if a message reaches a process that was frozen meanwhile, its claims are not begun: it returns to
-the list, unless it was taken, and is popped again.  The same happens if the loop does not accept a message in time.  If
-two processes believe that they have a claim, the row decides.
+Nothing is popped while no slot is free.  The claims of a popped message are begun at once, and then the message is
+owned; before that, the dispatcher takes it if it stays for a second, and puts its claims back.  So if a message reaches
+a process that stands still, or whose event loop is held, its claims are not begun when the loop reads it at last: it
+returns to the list, unless it was taken, and is popped again.  If two processes believe that they have a claim, the row
+decides.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,46 +17,27 @@ import structlog
 
 from actors.broker.consumer import BROKER_AWAY
 from actors.broker.list_wait import LATE_SECONDS
-from supervisor.broker.broker_client import SOCKET_TIMEOUT_SECONDS
 from supervisor.broker.broker_errors import in_words
 from supervisor.broker.signed_claims import ClaimMessage
+from supervisor.broker.worker_list import ANSWER_SECONDS
 
 if TYPE_CHECKING:
-    import asyncio
-
     from supervisor.broker.claim_lists import ClaimLists
 
 log = structlog.get_logger(__name__)
 
-# One wait at the list.  It may end so late that it is still below the client's time-out.
-POP_SECONDS = SOCKET_TIMEOUT_SECONDS - LATE_SECONDS
-ROOM_SECONDS = 0.9  # one wait for a free slot, or for the event loop
+# One wait at the list.  It may end so late that it is still below the time-out for an answer.
+POP_SECONDS = ANSWER_SECONDS - LATE_SECONDS
 OURS_SECONDS = 1.0  # from the answer to a pop: for so long its message is not taken
 # A message that seems to be read so long before its answer came: the server's clock was set.
 CLOCK_STEP_SECONDS = 0.1
-TAKE_OVER_SECONDS = 0.5  # the time for the loop to accept a popped message
 AGAIN_SECONDS = 0.5  # while the broker is away
 
 
-class _Handed:
-    """A message on its way to the loop, until the loop accepts it or the thread takes it back."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._is_settled = False
-        self.is_answered = threading.Event()
-
-    def settle(self) -> bool:
-        """True for the first caller."""
-        with self._lock:
-            is_first, self._is_settled = not self._is_settled, True
-        return is_first
-
-
 class ClaimListener:
-    """take: called on the loop with each message.  has_room: set while a message may be popped.
+    """take: called with each message.  has_room: set while a message may be popped.
 
-    came_back: called on the loop when claims may have been added or taken without a message.
+    came_back: called when claims may have been added or taken without a message.
     """
 
     def __init__(
@@ -65,111 +45,71 @@ class ClaimListener:
         lists: ClaimLists,
         kind: str,
         worker_id: str,
-        loop: asyncio.AbstractEventLoop,
         *,
         take: Callable[[ClaimMessage], None],
-        has_room: threading.Event,
+        has_room: asyncio.Event,
         came_back: Callable[[], None],
     ) -> None:
-        self._lists, self._kind, self._worker_id, self._loop = lists, kind, worker_id, loop
+        self._lists, self._kind, self._worker_id = lists, kind, worker_id
+        self._list = lists.of_worker(kind, worker_id)
         self._take, self._has_room, self._came_back = take, has_room, came_back
-        self._ending = threading.Event()
         self._is_away = False
         self._is_unsure = False  # whether a popped message is beside the list
-        self._unanswered: _Handed | None = None
-        self.thread = threading.Thread(target=self._run, name=f"claims-{kind}", daemon=True)
 
-    def start(self) -> None:
-        self.thread.start()
+    async def listen(self) -> None:
+        """Listen until it is cancelled: the connection is closed then, and nothing more is popped."""
+        try:
+            while True:
+                await self._has_room.wait()
+                try:
+                    await self._pop_once()
+                except BROKER_AWAY as error:
+                    await self._wait_for(error)
+                except Exception:  # without this nothing would be popped again
+                    log.exception("claim_listener_failed", worker=self._worker_id)
+                    await asyncio.sleep(AGAIN_SECONDS)
+        finally:
+            self._list.close()
 
-    def end(self) -> None:
-        """Pop nothing more; a waiting pop ends within POP_SECONDS, and its message goes back."""
-        self._ending.set()
-
-    @property
-    def has_died(self) -> bool:
-        """Whether its thread ended without a stop."""
-        return self.thread.ident is not None and not self.thread.is_alive() and not self._ending.is_set()
-
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            if not self._has_room.wait(ROOM_SECONDS) or not self._loop_answers():
-                continue
-            try:
-                if self._is_unsure:
-                    self._put_back()
-                    self._is_unsure = False
-                    self._note_presence()  # not after the wait: claims whose messages were lost begin now
-                popped = self._lists.pop(self._kind, self._worker_id, seconds=POP_SECONDS)
-                if popped is None:
-                    continue
-                is_ours = -CLOCK_STEP_SECONDS < popped.unread_seconds < OURS_SECONDS
-                if is_ours and self._has_room.is_set():
-                    self._hand_over(popped.sent)
-                else:
-                    self._put_back()
-            except BROKER_AWAY as error:
-                self._is_unsure = True
-                self._note_absence(error)
-            except Exception:
-                if not self._ending.is_set():
-                    raise
-                return  # the process ends, and closed the client while the pop waited
-
-    def _loop_answers(self) -> bool:
-        """Whether the loop has answered the last call."""
-        if self._unanswered is None or self._unanswered.is_answered.wait(ROOM_SECONDS):
-            self._unanswered = None
-            return True
-        return False
-
-    def _hand_over(self, sent: bytes) -> None:
-        message = self._lists.opened(self._kind, self._worker_id, sent)
+    async def _pop_once(self) -> None:
+        if self._is_unsure:
+            await self._list.put_back()
+            self._is_unsure = False
+            self._note_presence()  # not after the wait: claims whose messages were lost begin now
+        popped = await self._list.pop(seconds=POP_SECONDS)
+        if popped is None:
+            return
+        is_ours = -CLOCK_STEP_SECONDS < popped.unread_seconds < OURS_SECONDS
+        if not is_ours or not self._has_room.is_set():
+            await self._list.put_back()
+            return
+        message = self._lists.opened(self._kind, self._worker_id, popped.sent)
         if message is None:
             log.warning("message_refused", worker=self._worker_id, reason="no key of ours has signed it")
-            self._lists.own(self._kind, self._worker_id)
-            return
-        handed = _Handed()
+            await self._list.own()
+        else:
+            self._take(message)
+            await self._own()
 
-        def take_over() -> None:
-            handed.is_answered.set()
-            if handed.settle():
-                self._take(message)
-
-        if not self._ending.is_set():
-            with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
-                self._loop.call_soon_threadsafe(take_over)
-                if handed.is_answered.wait(TAKE_OVER_SECONDS) or not handed.settle():
-                    self._own()
-                    return
-                self._unanswered = handed
-                log.warning("claims_put_back", worker=self._worker_id, reason="the event loop is held")
-        self._put_back()
-
-    def _own(self) -> None:
-        """Own the accepted message; if it was taken, or if that is unknown, the rows are read."""
+    async def _own(self) -> None:
+        """Own the message whose claims were begun; if it was taken, or if that is unknown, the rows are read."""
         is_ours = False
         try:
-            is_ours = self._lists.own(self._kind, self._worker_id)
+            is_ours = await self._list.own()
         finally:
             if not is_ours:
-                self._tell(self._came_back)
+                self._came_back()
 
-    def _put_back(self) -> None:
-        self._lists.put_back(self._kind, self._worker_id)
-
-    def _tell(self, listens: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
-            self._loop.call_soon_threadsafe(listens)
+    async def _wait_for(self, error: Exception) -> None:
+        """Wait while the broker is away."""
+        self._is_unsure = True
+        if not self._is_away:
+            self._is_away = True
+            log.warning("broker_away", worker=self._worker_id, reason=in_words(error))
+        await asyncio.sleep(AGAIN_SECONDS)
 
     def _note_presence(self) -> None:
         if self._is_away:
             self._is_away = False
             log.info("broker_back", worker=self._worker_id)
-            self._tell(self._came_back)
-
-    def _note_absence(self, error: Exception) -> None:
-        if not self._is_away and not self._ending.is_set():
-            self._is_away = True
-            log.warning("broker_away", worker=self._worker_id, reason=in_words(error))
-        self._ending.wait(AGAIN_SECONDS)
+            self._came_back()

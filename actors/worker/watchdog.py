@@ -28,21 +28,11 @@ CHECK_SECONDS = 2.0
 BLOCKED_SECONDS = 10.0  # unless the boot says otherwise
 
 
-def _of_its_own() -> list[str]:
-    """The methods of the threads that wait for claims."""
-    from actors.worker.worker import current_worker  # which needs more than this does
-
-    try:
-        return current_worker().dead_threads()
-    except IndexError:  # there is none yet, or any more
-        return []
-
-
 def dead_threads(worker: Worker) -> list[str]:
     """Names of the threads that ended without a stop."""
     threads: list[WorkerThread | ConsumerThread] = [*worker.workers, *worker.consumers.values()]
     # `running` is set by a thread's own first step and cleared by stop(): a thread killed by an error keeps it.
-    dead = [thread.name for thread in threads if thread.running and not thread.is_alive()] + _of_its_own()
+    dead = [thread.name for thread in threads if thread.running and not thread.is_alive()]
     loop = get_event_loop_thread()
     return [*dead, loop.name] if loop is not None and not loop.is_alive() else dead
 

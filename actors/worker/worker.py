@@ -18,7 +18,6 @@ import functools
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -161,8 +160,8 @@ class Worker:
         self._beat_now = asyncio.Event()
         self._looks_at_once = False
         self._lists: ClaimLists | None = None
-        self._listeners: list[ClaimListener] = []
-        self._has_room, self._always = threading.Event(), threading.Event()
+        self._listeners: list[asyncio.Task[None]] = []
+        self._has_room, self._always = asyncio.Event(), asyncio.Event()
         self._has_room.set()
         self._always.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -195,20 +194,20 @@ class Worker:
         log.info("worker_started", worker=self.id, slots=self.settings.worker_threads)
 
     def listen(self, lists: ClaimLists) -> None:
-        """Take claims from now on.  lists: with a time-out longer than a pop."""
-        self._lists, loop = lists, asyncio.get_running_loop()
+        """Take claims from now on."""
+        self._lists = lists
         self._listeners = [
-            ClaimListener(
-                lists, kind, self.id, loop, take=self.take, has_room=has_room, came_back=self.look_at_once
+            self._spawn(
+                ClaimListener(
+                    lists, kind, self.id, take=self.take, has_room=has_room, came_back=self.look_at_once
+                ).listen()
             )
             for kind, has_room in ((TASKS, self._has_room), (POLLS, self._always))
         ]
-        for listener in self._listeners:
-            listener.start()
 
-    def dead_threads(self) -> list[str]:
-        """Names of its own threads that ended without a stop."""
-        return [listener.thread.name for listener in self._listeners if listener.has_died]
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.cancel()
 
     def take(self, message: ClaimMessage) -> None:
         """Begin claims from a message; called on the event loop."""
@@ -305,14 +304,11 @@ class Worker:
         """Take nothing new; tasks that still run after the drain time are given back without counting the attempt."""
         if not self.draining:
             self.draining = True
-            for listener in self._listeners:
-                listener.end()
+            self._stop_listening()
             self._spawn(self._drain())
 
     async def close(self) -> None:
         """End the heartbeat and leave; tasks that this process still holds are rescued like a dead worker's."""
-        for listener in self._listeners:
-            listener.end()
         self._busy.close()
         for task in self._tasks:
             task.cancel()

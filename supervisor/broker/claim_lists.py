@@ -9,13 +9,13 @@ the claims; a lost list costs only time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from config.settings import Settings
 from supervisor.broker.broker_address import broker_address
 from supervisor.broker.signed_claims import POLLS, TASKS, ClaimKeys, ClaimMessage, NotOurs
+from supervisor.broker.worker_list import WorkerList, popped_of
 from supervisor.security.secret import read_or_make_secret, secret_before
 from supervisor.store.tasks.remote_wait import Undelivered
 
@@ -45,17 +45,6 @@ class Place(NamedTuple):
     is_popped: bool = False
 
 
-class Popped(NamedTuple):
-    """A popped message, as it was sent.
-
-    unread_seconds: since the server answered the pop, by the server's clock and ours, neither of which is compared with
-    the other; negative if the server's was set forward meanwhile.
-    """
-
-    sent: bytes
-    unread_seconds: float
-
-
 class ClaimLists:
     """client: without retries, and with a time-out longer than any pop."""
 
@@ -65,36 +54,22 @@ class ClaimLists:
 
     def push(self, messages: Iterable[ClaimMessage]) -> None:
         """Send these messages, in one round trip.  Raises redis.RedisError, OSError: some may have been sent."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for message in messages:
-                pipe.rpush(self.key(message.kind, message.worker_id), self._keys.sealed(message))
-            pipe.execute()
-
-    def pop(self, kind: str, worker_id: str, *, seconds: float) -> Popped | None:
-        """The message in front of a list; None if none comes within so many seconds.
-
-        Until it is owned or put back, the dispatcher may take it if it stays there too long.
-        """
-        key, asked_at = self.key(kind, worker_id), time.monotonic()
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.blmove(key, _popped(key), seconds)  # type: ignore[arg-type]  # it may be a fraction
-            pipe.time()
-            asked, popped, answered = pipe.execute()
-        if popped is None:
-            return None
-        waited_seconds = answered[0] - asked[0] + (answered[1] - asked[1]) / 1_000_000
-        return Popped(bytes(popped), time.monotonic() - asked_at - waited_seconds)
-
-    def own(self, kind: str, worker_id: str) -> bool:
-        """Own a popped message, so that it can't be taken any more; False if it was taken."""
-        return bool(self._client.delete(_popped(self.key(kind, worker_id))))
-
-    def put_back(self, kind: str, worker_id: str) -> None:
-        """Put a popped message back to the front of its list, unless it was taken."""
-        key = self.key(kind, worker_id)
-        while self._client.lmove(_popped(key), key, "RIGHT", "LEFT") is not None:
-            pass
+        pool: Any = self._client.connection_pool
+        count, packed = 0, list[bytes]()
+        # redis-py's pipeline would take longer than everything else on the way of a claim to its worker.
+        connection = pool.get_connection()
+        try:
+            for count, message in enumerate(messages, 1):  # noqa: B007
+                key = self.key(message.kind, message.worker_id)
+                packed += connection.pack_command("RPUSH", key, self._keys.sealed(message))
+            connection.send_packed_command(packed)
+            for _ in range(count):
+                connection.read_response()
+        except BaseException:
+            connection.disconnect()  # answers may be left in it
+            raise
+        finally:
+            pool.release(connection)
 
     def opened(self, kind: str, worker_id: str, sent: bytes) -> ClaimMessage | None:
         """The content of a message; None for a message without a valid signature, which is counted."""
@@ -123,7 +98,7 @@ class ClaimLists:
         with self._client.pipeline(transaction=False) as pipe:
             for kind in KINDS:
                 key = self.key(kind, worker_id)
-                places = [_popped(key), key] if popped else [key]
+                places = [popped_of(key), key] if popped else [key]
                 pipe.eval(_TAKE, 1 + len(places), f"{key}.taken", *places, KEPT_SECONDS)
             taken = pipe.execute()
         return [
@@ -141,7 +116,11 @@ class ClaimLists:
     def forget_worker(self, worker_id: str) -> None:
         """The same for a dead worker: its popped messages are deleted too."""
         keys = [self.key(kind, worker_id) for kind in KINDS]
-        self._client.delete(*(f"{key}.taken" for key in keys), *map(_popped, keys))
+        self._client.delete(*(f"{key}.taken" for key in keys), *map(popped_of, keys))
+
+    def of_worker(self, kind: str, worker_id: str) -> WorkerList:
+        """One list of a worker, for that worker."""
+        return WorkerList(self._client, self.key(kind, worker_id))
 
     def take_refused(self) -> int:
         """How many messages had no valid signature, since the last call."""
@@ -162,7 +141,7 @@ class ClaimLists:
 
     def _key_of(self, place: Place) -> str:
         key = self.key(place.kind, place.worker_id)
-        return _popped(key) if place.is_popped else key
+        return popped_of(key) if place.is_popped else key
 
 
 def places_of(worker_ids: Sequence[str]) -> list[Place]:
@@ -173,10 +152,6 @@ def places_of(worker_ids: Sequence[str]) -> list[Place]:
         for kind in KINDS
         for is_popped in (False, True)
     ]
-
-
-def _popped(key: str) -> str:
-    return f"{key}.popped"
 
 
 def claim_keys(settings: Settings) -> ClaimKeys:

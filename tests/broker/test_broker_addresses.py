@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import socket
@@ -19,6 +20,8 @@ from config.settings import Settings
 from supervisor.broker import broker_client
 from supervisor.broker.broker_client import open_client
 from supervisor.broker.broker_errors import in_words
+from supervisor.broker.claim_lists import ClaimLists
+from supervisor.broker.signed_claims import TASKS, ClaimKeys, ClaimMessage
 from supervisor.cli.doctor.doctor import examine
 from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
 from tests.support.servers.tls_proxy import tls_in_front_of
@@ -81,6 +84,23 @@ def test_hints_travel_over_every_kind_of_address(addresses: Addresses, kind: str
         with open_client(addresses.redis.replace("/2", f"/{other}")) as client:
             assert client.dbsize() == 0
     broker.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "rediss", "unix"])
+async def test_claims_travel_over_every_kind_of_address(addresses: Addresses, kind: str) -> None:
+    large = [{"id": f"t-{n}", "params": "x" * 8000} for n in range(20)]  # more than one record of TLS
+    with open_client(getattr(addresses, kind)) as client:
+        lists = ClaimLists(client, ClaimKeys(["a secret of 32 characters or more"]))
+        own = lists.of_worker(TASKS, "w")
+        for claims in ([{"id": "t-1", "params": None}], large):
+            popping = asyncio.ensure_future(own.pop(seconds=60))
+            await asyncio.to_thread(lists.push, [ClaimMessage(TASKS, "w", claims)])
+            popped = await popping
+            assert popped is not None
+            message = lists.opened(TASKS, "w", popped.sent)
+            assert message is not None and message.claims == claims
+            assert await own.own()
+        own.close()
 
 
 @pytest.mark.parametrize("kind", ["redis", "rediss", "unix"])

@@ -1,4 +1,4 @@
-"""The thread that waits at a worker's list: the process that removes a message owns its claims."""
+"""What waits at a worker's list: the process that removes a message owns its claims."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import redis
 from actors.worker import claim_listener
 from actors.worker.claim_listener import ClaimListener
 from supervisor.broker.broker_client import open_client
-from supervisor.broker.claim_lists import ClaimLists, Place, Popped
+from supervisor.broker.claim_lists import ClaimLists, Place
+from supervisor.broker.loop_connection import Incomplete, read_answer
 from supervisor.broker.signed_claims import TASKS, ClaimKeys, ClaimMessage
+from supervisor.broker.worker_list import Popped, WorkerList
 from tests.support.houses.web_server import until
 from tests.support.servers.broker_server import BrokerServer, broker_server
 
@@ -37,21 +39,28 @@ def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Listening:
-    """A listener on this event loop, and the claims that it has handed over."""
+    """A listener on this event loop, and the claims that it has begun."""
 
-    def __init__(self, server: BrokerServer, *, starts: bool = True) -> None:
+    def __init__(self, server: BrokerServer) -> None:
         server.flush()
         self.lists = ClaimLists(open_client(server.address), KEYS)
-        self.has_room = threading.Event()
+        self.has_room = asyncio.Event()
         self.has_room.set()
         self.taken: list[ClaimMessage] = []
         self.came_back = 0
         self.listener = ClaimListener(
-            self.lists, TASKS, "w", asyncio.get_running_loop(), take=self.taken.append,
-            has_room=self.has_room, came_back=self._note,
-        )  # fmt: skip
-        if starts:
-            self.listener.start()
+            self.lists, TASKS, "w", take=self.taken.append, has_room=self.has_room, came_back=self._note
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.listener.listen())
+
+    async def end(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+            assert self.task.cancelled()
 
     def _note(self) -> None:
         self.came_back += 1
@@ -64,183 +73,196 @@ class Listening:
 
 
 @pytest.fixture
-async def listening(server: BrokerServer) -> AsyncIterator[Listening]:
+async def quiet(server: BrokerServer) -> AsyncIterator[Listening]:
+    """It does not listen yet."""
     made = Listening(server)
     yield made
-    made.listener.end()
-    await asyncio.to_thread(made.listener.thread.join, 20)
-    assert not made.listener.has_died
+    await made.end()
+
+
+@pytest.fixture
+async def listening(quiet: Listening) -> Listening:
+    quiet.start()
+    return quiet
+
+
+@pytest.fixture
+async def own_list(server: BrokerServer) -> AsyncIterator[WorkerList]:
+    """The worker's own list, without a listener."""
+    server.flush()
+    made = ClaimLists(open_client(server.address), KEYS).of_worker(TASKS, "w")
+    yield made
+    made.close()
+
+
+def _hold(seconds: float) -> None:
+    """A provider that sleeps instead of awaiting."""
+    time.sleep(seconds)
 
 
 async def test_a_claim_reaches_the_event_loop_at_once(listening: Listening) -> None:
     await asyncio.to_thread(listening.push)
-    await until(lambda: listening.taken, "it is handed over")
+    await until(lambda: listening.taken, "it is begun")
     assert listening.taken[0].claims == [CLAIM]
 
 
-async def test_a_client_closed_under_its_waiting_pop_ends_the_thread_without_a_traceback(
-    server: BrokerServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", broken.append)
-    listening = Listening(server, starts=False)
-    waits = threading.Event()
-
-    def pop_from_a_closed_client(kind: str, worker_id: str, *, seconds: int) -> Popped | None:
-        waits.set()
-        listening.listener._ending.wait(20)
-        raise ValueError("I/O operation on closed file")  # as redis-py's socket says it
-
-    monkeypatch.setattr(listening.lists, "pop", pop_from_a_closed_client)
-    listening.listener.start()
-    await asyncio.to_thread(waits.wait, 20)
-    listening.listener.end()
-    await asyncio.to_thread(listening.listener.thread.join, 20)
-    assert not listening.listener.thread.is_alive() and broken == []
+async def test_a_message_that_comes_in_many_pieces_is_one_message(listening: Listening) -> None:
+    large = [{**CLAIM, "id": f"t-{n}", "params": "x" * 8000} for n in range(250)]
+    await asyncio.to_thread(listening.lists.push, [ClaimMessage(TASKS, "w", large)])
+    await until(lambda: listening.taken, "it is begun")
+    assert listening.taken[0].claims == large
 
 
 async def test_nothing_is_popped_while_no_slot_is_free(listening: Listening) -> None:
-    listening.has_room.clear()
     await asyncio.to_thread(listening.push)
-    await asyncio.sleep(1.2)  # longer than a wait
-    assert listening.lies_there() and listening.taken == []
+    await until(lambda: listening.taken, "it listens")
+    listening.has_room.clear()  # a pop waits already
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.lies_there(), "it was put back")
+    await asyncio.sleep(0.2)
+    assert listening.lies_there() and len(listening.taken) == 1
     listening.has_room.set()
-    await until(lambda: len(listening.taken) == 1, "a slot is free")
+    await until(lambda: len(listening.taken) == 2, "a slot is free")
 
 
-async def test_a_popped_message_that_was_handed_over_is_owned(listening: Listening) -> None:
+async def test_a_popped_message_that_was_begun_is_owned(listening: Listening) -> None:
     await asyncio.to_thread(listening.push)
-    await until(lambda: listening.taken, "it is handed over")
+    await until(lambda: listening.taken, "it is begun")
     await until(lambda: not any(listening.lists.heads(["w"]).values()), "nothing of it lies anywhere")
     assert listening.came_back == 0
 
 
-def test_a_message_for_a_frozen_process_is_free_for_others_until_it_is_owned(server: BrokerServer) -> None:
+async def test_a_listener_that_ends_pops_nothing_more(listening: Listening) -> None:
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "it waits at its list")
+    await listening.end()
+    client = listening.lists._client
+    await until(lambda: client.info("clients")["blocked_clients"] == 0, "the server knows it")
+    listening.push()
+    assert listening.lies_there()
+
+
+async def test_a_message_for_a_frozen_process_is_free_for_others_until_it_is_owned(
+    server: BrokerServer, own_list: WorkerList
+) -> None:
     """Its pop is the server's, and is answered while it stands still."""
-    server.flush()
     lists = ClaimLists(open_client(server.address), KEYS)
     lists.push([ClaimMessage(TASKS, "w", [CLAIM])])
-    assert lists.pop(TASKS, "w", seconds=1) is not None
+    assert await own_list.pop(seconds=1) is not None
     assert lists.take("w", popped=False) == [], "it may be about to begin"
     assert [each.task_id for each in lists.take("w", popped=True)] == ["t-1"]
-    assert not lists.own(TASKS, "w"), "the worker that took it has it"
-    lists.put_back(TASKS, "w")
+    assert not await own_list.own(), "the worker that took it has it"
+    await own_list.put_back()
     assert [each.task_id for each in lists.take("w", popped=False)] == ["t-1"], "until it is given to others"
     lists.forget("w")
     assert lists.take("w", popped=True) == []
 
 
 @pytest.mark.parametrize("is_taken", [False, True], ids=["nobody has taken it", "it was taken"])
-async def test_a_process_that_thaws_checks_its_message_again(server: BrokerServer, is_taken: bool) -> None:
-    listening = Listening(server, starts=False)
-    was_late = threading.Event()
+async def test_a_process_that_thaws_checks_its_message_again(
+    quiet: Listening, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    was_late = asyncio.Event()
+    pop = WorkerList.pop
 
-    def pop_late(kind: str, worker_id: str, *, seconds: int) -> Popped | None:
+    async def pop_late(self: WorkerList, *, seconds: float) -> Popped | None:
         """The answer comes at once, and is read after a while."""
-        popped = ClaimLists.pop(listening.lists, kind, worker_id, seconds=seconds)
+        popped = await pop(self, seconds=seconds)
         if popped is not None and not was_late.is_set():
             popped = popped._replace(unread_seconds=popped.unread_seconds + 1.5)
             if is_taken:
-                listening.lists.take(worker_id, popped=True)
+                quiet.lists.take("w", popped=True)
             was_late.set()
         return popped
 
-    listening.lists.pop = pop_late  # type: ignore[method-assign]
-    listening.listener.start()
-    await asyncio.to_thread(listening.push)
+    monkeypatch.setattr(WorkerList, "pop", pop_late)
+    quiet.start()
+    await asyncio.to_thread(quiet.push)
     if is_taken:
         await until(was_late.is_set, "it was read late")
-        await asyncio.to_thread(listening.push)  # another one
-    await until(lambda: listening.taken, "it comes")
-    listening.listener.end()
-    await asyncio.to_thread(listening.listener.thread.join, 20)
-    assert len(listening.taken) == 1
+        await asyncio.to_thread(quiet.push)  # another one
+    await until(lambda: quiet.taken, "it comes")
+    await quiet.end()
+    assert len(quiet.taken) == 1
 
 
-def test_a_pop_says_how_long_its_answer_lay_unread_not_how_long_it_waited(
-    server: BrokerServer, monkeypatch: pytest.MonkeyPatch
+async def test_a_pop_says_how_long_its_answer_lay_unread_not_how_long_it_waited(
+    server: BrokerServer, own_list: WorkerList
 ) -> None:
-    server.flush()
-    lists = ClaimLists(open_client(server.address), KEYS)
     sender = ClaimLists(open_client(server.address), KEYS)
 
-    def popped_after(seconds: float) -> float:
+    async def popped_after(seconds: float, *, held_seconds: float = 0.0) -> float:
         later = threading.Timer(seconds, sender.push, [[ClaimMessage(TASKS, "w", [CLAIM])]])
         later.start()
-        popped = lists.pop(TASKS, "w", seconds=60)
+        popping = asyncio.ensure_future(own_list.pop(seconds=60))
+        await asyncio.sleep(0.1)  # it waits
+        _hold(held_seconds)
+        popped = await popping
         later.join()
         assert popped is not None
+        await own_list.own()
         return popped.unread_seconds
 
-    waited = popped_after(3.0)
+    waited = await popped_after(3.0)
     assert -0.1 < waited < 2.5, "it waited for three seconds, and was read at once"
-    execute = redis.client.Pipeline.execute
-
-    def stands_still(pipe: Any, *arguments: Any, **options: Any) -> Any:
-        answers = execute(pipe, *arguments, **options)
-        time.sleep(1.5)
-        return answers
-
-    monkeypatch.setattr(redis.client.Pipeline, "execute", stands_still)
-    assert popped_after(0.0) >= 1.5, "its process stood still after the answer"
+    assert await popped_after(0.2, held_seconds=2.0) >= 1.5, "its process stood still after the answer"
 
 
 async def test_a_message_that_seems_to_be_read_before_it_was_sent_is_checked_again(
-    server: BrokerServer,
+    quiet: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server's clock was set forward while the pop waited: it is unknown how long the answer lay there."""
-    listening = Listening(server, starts=False)
     seen: list[Popped] = []
+    pop = WorkerList.pop
 
-    def pop(kind: str, worker_id: str, *, seconds: int) -> Popped | None:
-        popped = ClaimLists.pop(listening.lists, kind, worker_id, seconds=seconds)
+    async def pop_early(self: WorkerList, *, seconds: float) -> Popped | None:
+        popped = await pop(self, seconds=seconds)
         if popped is not None:
             seen.append(popped)
             return popped if len(seen) > 1 else popped._replace(unread_seconds=-3600.0)
         return None
 
-    listening.lists.pop = pop  # type: ignore[method-assign]
-    listening.listener.start()
-    await asyncio.to_thread(listening.push)
-    await until(lambda: listening.taken, "it comes")
+    monkeypatch.setattr(WorkerList, "pop", pop_early)
+    quiet.start()
+    await asyncio.to_thread(quiet.push)
+    await until(lambda: quiet.taken, "it comes")
     assert len(seen) == 2
-    listening.listener.end()
-    await asyncio.to_thread(listening.listener.thread.join, 20)
 
 
-async def test_a_process_that_began_a_claim_taken_by_others_checks_the_rows(server: BrokerServer) -> None:
-    listening = Listening(server, starts=False)
+async def test_a_process_that_began_a_claim_taken_by_others_checks_the_rows(
+    quiet: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = WorkerList.own
 
-    def own(kind: str, worker_id: str) -> bool:
-        listening.lists.take(worker_id, popped=True)
-        return ClaimLists.own(listening.lists, kind, worker_id)
+    async def own_late(self: WorkerList) -> bool:
+        quiet.lists.take("w", popped=True)
+        return await own(self)
 
-    listening.lists.own = own  # type: ignore[method-assign]
-    listening.listener.start()
-    await asyncio.to_thread(listening.push)
-    await until(lambda: listening.came_back == 1, "the rows are asked")
-    assert len(listening.taken) == 1
-    listening.listener.end()
-    await asyncio.to_thread(listening.listener.thread.join, 20)
+    monkeypatch.setattr(WorkerList, "own", own_late)
+    quiet.start()
+    await asyncio.to_thread(quiet.push)
+    await until(lambda: quiet.came_back == 1, "the rows are asked")
+    assert len(quiet.taken) == 1
 
 
-async def test_a_message_that_a_blocked_event_loop_does_not_take_goes_back_to_the_list(
+async def test_a_message_that_a_held_event_loop_does_not_read_can_be_taken_by_the_dispatcher(
     listening: Listening,
 ) -> None:
-    def hold(until_this: Any) -> None:
-        """A provider that sleeps instead of awaiting."""
-        end = time.monotonic() + 20
-        while not until_this() and time.monotonic() < end:
-            time.sleep(0.02)
-
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "it listens")
+    await until(lambda: not any(listening.lists.heads(["w"]).values()), "it owns the first one")
+    await asyncio.sleep(0.1)  # it waits at the list again
     listening.push()
-    hold(listening.lies_there)
-    popped = [listening.lies_there()]
-    hold(lambda: popped.append(listening.lies_there()) or (False in popped and popped[-1]))
-    assert popped[-1], "it is in the list again, and the worker that takes it has it"
-    assert listening.taken == []
-    await until(lambda: listening.taken, "the loop answers again")
-    assert len(listening.taken) == 1
+    _hold(1.2)
+    assert listening.lists.heads(["w"])[BESIDE] is not None, (
+        "it lies beside the list, where the dispatcher looks"
+    )
+    assert [each.task_id for each in listening.lists.take("w", popped=True)] == ["t-1"]
+    listening.lists.forget("w")
+    await asyncio.to_thread(listening.push)
+    await until(lambda: len(listening.taken) == 2, "the loop reads again")
+    await listening.end()
+    assert len(listening.taken) == 2, "what was taken is not begun"
 
 
 async def test_a_message_that_is_not_ours_is_dropped(listening: Listening) -> None:
@@ -258,6 +280,19 @@ async def test_listeners_are_notified_when_the_broker_is_back(
     await until(lambda: listening.came_back == 1, "messages may have been lost")
 
 
+async def test_a_listener_without_room_notices_that_its_broker_was_away(
+    server: BrokerServer, listening: Listening
+) -> None:
+    await asyncio.to_thread(listening.push)
+    await until(lambda: listening.taken, "it listens")
+    listening.has_room.clear()
+    await asyncio.to_thread(listening.push)  # ends the pop that waits
+    await until(listening.lies_there, "it was put back")
+    server.restart()
+    listening.has_room.set()
+    await until(lambda: listening.came_back == 1, "messages may have been lost")
+
+
 async def test_that_the_broker_is_back_is_told_before_a_wait_at_its_list_is_over(
     server: BrokerServer, listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,5 +300,30 @@ async def test_that_the_broker_is_back_is_told_before_a_wait_at_its_list_is_over
     monkeypatch.setattr(claim_listener, "POP_SECONDS", 600)
     server.restart()
     await until(lambda: listening.came_back == 1, "the rows are asked")
-    listening.listener.end()
-    server.restart()  # it ends the wait
+
+
+@pytest.mark.parametrize(
+    ("received", "answer"),
+    [
+        (b"+OK\r\n", b"OK"),
+        (b":7\r\n", 7),
+        (b"$3\r\na\r\n\r\n", b"a\r\n"),
+        (b"$0\r\n\r\n", b""),
+        (b"$-1\r\n", None),
+        (b"*-1\r\n", None),
+        (b"_\r\n", None),
+        (b"*2\r\n$1\r\na\r\n*1\r\n:1\r\n", [b"a", [1]]),
+    ],
+)
+def test_an_answer_is_read_when_all_of_it_has_come_and_not_before(received: bytes, answer: Any) -> None:
+    assert read_answer(b"+x\r\n" + received, 4) == (answer, len(received) + 4)
+    for cut in range(len(received)):
+        with pytest.raises(Incomplete):
+            read_answer(received[:cut], 0)
+
+
+def test_an_error_of_the_broker_is_an_answer() -> None:
+    error, _ = read_answer(b"-NOPERM this user\r\n", 0)
+    assert isinstance(error, redis.ResponseError) and str(error) == "NOPERM this user"
+    with pytest.raises(ValueError, match="not known"):
+        read_answer(b"HTTP/1.1 400 Bad Request\r\n", 0)

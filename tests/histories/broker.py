@@ -77,9 +77,6 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def rpush(self, key: str, message: bytes) -> None:
-        self._calls.append(lambda: self._server.carry_claims(key, message))
-
     def expire(self, key: str, seconds: int) -> None:
         pass
 
@@ -94,11 +91,37 @@ class Pipeline:
         return self._server.round_trip(self._calls)
 
 
-class Client:
-    """A redis client of the world's server."""
+class Connection:
+    """What `ClaimLists` uses of a connection, to send claims."""
 
     def __init__(self, server: Broker) -> None:
         self._server = server
+
+    def pack_command(self, command: str, key: str, message: bytes) -> list[Any]:
+        return [lambda: self._server.carry_claims(key, message)]
+
+    def send_packed_command(self, packed: list[Any]) -> None:
+        self._server.round_trip(packed)
+
+    def read_response(self) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        pass
+
+
+class Client:
+    """A redis client of the world's server, and the pool of its connections."""
+
+    def __init__(self, server: Broker) -> None:
+        self._server = server
+        self.connection_pool = self
+
+    def get_connection(self) -> Connection:
+        return Connection(self._server)
+
+    def release(self, connection: Connection) -> None:
+        pass
 
     def pipeline(self, transaction: bool = False) -> Pipeline:
         return Pipeline(self._server)
