@@ -21,7 +21,7 @@ class Sweeps(enum.Enum):
     NEVER = enum.auto()
 
 
-def judged(since_last_seconds: float | None, working_seconds: float | None) -> Sweeps:
+def sweeps_judged(since_last_seconds: float | None, working_seconds: float | None) -> Sweeps:
     """The verdict.
 
     since_last_seconds: None for no run at all.  working_seconds: for how long the dispatcher has worked without a

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from supervisor.core.sentences import filled
-from supervisor.health import sweep_signs
-from supervisor.health.sweep_signs import Sweeps
+from supervisor.health.sweep_signs import Sweeps, sweeps_judged
 from supervisor.remote.breaker import TROUBLES
 
 Trouble = dict[str, Any]
@@ -426,7 +425,7 @@ def _users(seen: Seen) -> Iterator[Trouble]:
 def _sweep(seen: Seen) -> Iterator[Trouble]:
     ended = [run for run in seen["sweeps"] if run["finished_at"] is not None]
     ago_seconds = ended[0]["ago_seconds"] if ended else None
-    match sweep_signs.judged(ago_seconds, seen["dispatcher_working_seconds"]):
+    match sweeps_judged(ago_seconds, seen["dispatcher_working_seconds"]):
         case Sweeps.NEVER:
             yield _trouble("sweep_none")
         case Sweeps.SILENT:

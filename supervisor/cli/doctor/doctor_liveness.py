@@ -8,9 +8,8 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database.interface.database import Database, Transaction
-from supervisor.health import sweep_signs
 from supervisor.health.liveness import Judge, Liveness
-from supervisor.health.sweep_signs import Sweeps
+from supervisor.health.sweep_signs import Sweeps, sweeps_judged
 from supervisor.health.troubles import Trouble, troubles
 from supervisor.processes.host_state import clock_ahead_seconds, look_around
 from supervisor.processes.process_states import to_be_started
@@ -113,7 +112,7 @@ def _sweep(database: Database, settings: Settings, alive: Liveness) -> Found:
         return last["finished_at"], sweep_runs.seconds_since_last(tx)
 
     finished_at, seconds = database.read(ask) or (None, None)
-    match sweep_signs.judged(seconds, alive.working_seconds):
+    match sweeps_judged(seconds, alive.working_seconds):
         case Sweeps.RUN:
             return "sweep", True, f"last run at {finished_at}"
         case Sweeps.DUE:

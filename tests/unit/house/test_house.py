@@ -31,6 +31,7 @@ PURE = [
     "supervisor/processes/rolling_restart.py",
     "supervisor/health/liveness.py",
     "supervisor/core/sentences.py",
+    "supervisor/health/sweep_signs.py",
     "supervisor/health/troubles.py",
     "supervisor/core/repetitions.py",
     "supervisor/processes/restart_plan.py",
