@@ -7,7 +7,8 @@ refund.  The class also shows the state of the service (`supervisor.remote.break
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from actors.providers.base import (
     Ambiguous,
@@ -64,6 +65,9 @@ class OrderAgain:
 
 
 Outcome = rescue.RunAgain | rescue.GiveUp | Postpone | OrderAgain
+_OUTCOMES: Mapping[str, type[Outcome]] = {
+    kind.__name__: kind for kind in (rescue.RunAgain, rescue.GiveUp, Postpone, OrderAgain)
+}
 
 
 def after_error(budget: rescue.Budget, error: Exception, *, may_bill_twice: bool, chance: float) -> Outcome:
@@ -158,23 +162,35 @@ def after_question(
             return Running(poll_after_seconds=max(usual_seconds, UNUSABLE_SECONDS)), before
 
 
-def after_remote_errors(
-    budget: rescue.Budget, errors: Sequence[ProviderError], *, may_bill_twice: bool, chance: float
-) -> Outcome:
-    """The verdict on ended remote jobs, some of them without a result.  errors: at least one.
+def deciding(outcomes: Sequence[Outcome]) -> Outcome:
+    """The verdict on an attempt, from those on its remote jobs that ended without a result; at least one.
 
-    An error that a retry can't cure decides.  A wait that the service asks for is obeyed, but the ended job counts as a
-    failure, because it had been accepted.
+    An error that a retry can't cure decides.
     """
-    outcomes = [_after_remote_error(budget, error, may_bill_twice, chance) for error in errors]
     hopeless = [each for each in outcomes if isinstance(each, rescue.GiveUp)]
     counted = [each for each in outcomes if isinstance(each, rescue.RunAgain)]
     return (hopeless or counted or outcomes)[0]
 
 
-def _after_remote_error(
-    budget: rescue.Budget, error: ProviderError, may_bill_twice: bool, chance: float
+def as_stored(outcome: Outcome) -> dict[str, Any]:
+    """A verdict as JSON, for `from_stored`."""
+    return {"outcome": type(outcome).__name__, **dataclasses.asdict(outcome)}
+
+
+def from_stored(stored: Mapping[str, Any]) -> Outcome:
+    """The verdict that was stored so.  Members that this version does not know are left out."""
+    kind = _OUTCOMES[stored["outcome"]]
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in stored.items() if name in known})
+
+
+def after_remote_error(
+    budget: rescue.Budget, error: ProviderError, *, may_bill_twice: bool, chance: float
 ) -> Outcome:
+    """The verdict on a remote job that ended without a result.
+
+    A wait that the service asks for is obeyed, but the ended job counts as a failure, because it had been accepted.
+    """
     if isinstance(
         error, ResultLost
     ):  # the job is done: it is not ordered again because its pictures can't be fetched

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.attempts.jobs import hash_of_params
-from actors.attempts.outcomes import after_remote_errors, end_of_call, state_of_failed
+from actors.attempts.outcomes import (
+    after_remote_error,
+    as_stored,
+    deciding,
+    end_of_call,
+    from_stored,
+    state_of_failed,
+)
 from actors.attempts.provider_call import observe_call
 from actors.attempts.record import completed, step_of
 from actors.attempts.steps import at_step, shown_progress, shown_stage
@@ -136,16 +143,18 @@ def _ended(worker: Worker, running: Running, claim: Claim) -> Callable[[asyncio.
 async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
     """Store the results, and the task's next step, in one transaction.  Raises LeaseLost."""
 
+    may_bill_twice = worker.settings.providers_that_may_bill_twice
+
     def learned(tx: Transaction) -> None:
         for each in seen:
-            _write_down(tx, claim, each)
+            _write_down(tx, claim, each, chance, each.job.provider in may_bill_twice)
 
     def recorded(tx: Transaction) -> None:
         remote_wait.lock(tx, claim.task_id)  # before its remote jobs, in the one order of locks
         learned(tx)
         # Nothing to poll: if another poll has recorded the end of a job, the job is not ordered again.
         asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_step)
-        _follow(tx, claim, seen, chance, asked <= worker.settings.providers_that_may_bill_twice)
+        _follow(tx, claim, seen, chance, asked <= may_bill_twice)
 
     chance = random.random()
     try:
@@ -170,8 +179,12 @@ def _trace_end(claim: Claim, seen: Seen, context: str) -> None:
             span.fail(seen.answer.error.code)
 
 
-def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
-    """Record the state of a remote job, under any lease."""
+def _write_down(tx: Transaction, claim: Claim, seen: Seen, chance: float, may_bill_twice: bool) -> None:
+    """Record the state of a remote job, under any lease.
+
+    With a failure goes what follows from it: while others of the attempt go on, nothing does, and the poll that sees
+    the last of them does not see this one.
+    """
     if seen.spent is not None and not isinstance(seen.answer, JobRuns):
         seen.spent.note(tx)
     match seen.answer:
@@ -183,7 +196,9 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen) -> None:
             without = seen.answer.without_pictures
             remote_jobs.settle(tx, seen.job, RemoteState.DONE, without_pictures=without)
         case Failed(error=error):
-            remote_jobs.settle(tx, seen.job, state_of_failed(error))
+            outcome = after_remote_error(claim.budget, error, may_bill_twice=may_bill_twice, chance=chance)
+            verdict = {"attempt": claim.attempt, **as_stored(outcome)}
+            remote_jobs.settle(tx, seen.job, state_of_failed(error), verdict=verdict)
         case JobRuns() if seen.doubts is not None:
             remote_jobs.note_doubts(tx, seen.job, seen.doubts)
     remote_reports.mark_read(tx, seen.read)
@@ -207,7 +222,7 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
         )
         return
     params_hash = hash_of_params(claim)
-    errors = [each.answer.error for each in seen if isinstance(each.answer, Failed)]
+    outcomes = [from_stored(each) for each in remote_jobs.verdicts(tx, claim)]
     found = results.found(tx, claim.task_id, claim.charge, params_hash)
     together = results.together(found)
     without = (
@@ -216,12 +231,13 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
         else frozenset[int]()
     )
     is_whole = together.missing_of(claim.count, without) == 0
-    if is_whole or ((found or without) and not errors):
+    if is_whole or ((found or without) and not outcomes):
         completed(claim, found, without)(tx)
         return
-    errors = errors or [Lost("The AI service's job is gone, and no picture of it is here.")]
-    outcome = after_remote_errors(claim.budget, errors, may_bill_twice=may_bill_twice, chance=chance)
-    step_of(claim, outcome, params_hash)(tx)
+    if not outcomes:
+        gone = Lost("The AI service's job is gone, and no picture of it is here.")
+        outcomes = [after_remote_error(claim.budget, gone, may_bill_twice=may_bill_twice, chance=chance)]
+    step_of(claim, deciding(outcomes), params_hash)(tx)
 
 
 def _stage(claim: Claim, still: Sequence[Seen]) -> str | None:

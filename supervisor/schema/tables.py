@@ -354,6 +354,7 @@ class RemoteJob(Table):
     doubted_at = Time(null=True)
     step = Integer(default="0")
     without_pictures = Integer(default="0")
+    verdict = Json(null=True)
 
     class Meta:
         uniques: ClassVar = {"a_request_has_a_reference_of_its_own": "(reference)"}

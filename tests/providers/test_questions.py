@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actors.attempts import attempt as attempts
 from actors.attempts import run_providers
-from actors.attempts.outcomes import OrderAgain, after_error, after_question, after_remote_errors
+from actors.attempts.outcomes import OrderAgain, after_error, after_question, after_remote_error
 from actors.attempts.reconcile import look_up_unheard
 from actors.entry.claim_handlers import WORK
 from actors.providers.base import (
@@ -141,9 +141,9 @@ def test_a_job_that_may_be_known_still_is_waited_for_as_long_as_its_adapter_says
 def test_a_result_that_can_not_be_had_is_no_reason_to_order_it_again(easy):
     budget = rescue.Budget(failures=0, deaths=0, max_attempts=3)
     for error in (ResultLost("Its pictures are none."), ProviderError(UNCLEAR.message)):
-        verdict = after_remote_errors(budget, [error], may_bill_twice=easy, chance=0.5)
+        verdict = after_remote_error(budget, error, may_bill_twice=easy, chance=0.5)
         assert isinstance(verdict, rescue.GiveUp) and verdict.code == "provider_error"
-    verdict = after_remote_errors(budget, [GONE], may_bill_twice=easy, chance=0.5)
+    verdict = after_remote_error(budget, GONE, may_bill_twice=easy, chance=0.5)
     assert isinstance(verdict, OrderAgain if easy else rescue.GiveUp)
 
 

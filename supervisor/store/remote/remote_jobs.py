@@ -162,18 +162,36 @@ def accepted(
 
 
 def settle(
-    tx: Transaction, evidence: Evidence | RemoteJob, state: RemoteState, *, without_pictures: bool = False
+    tx: Transaction,
+    evidence: Evidence | RemoteJob,
+    state: RemoteState,
+    *,
+    without_pictures: bool = False,
+    verdict: Mapping[str, Any] | None = None,
 ) -> bool:
     """Record the end of the request; False if that, or more, is known already.
 
-    without_pictures: it is done and has made none, and none is missing.
+    without_pictures: it is done and has made none, and none is missing.  verdict: what follows from its failure once
+    the other jobs of its attempt are over, with the `attempt`.
     """
     touched = tx.run(
-        f"""UPDATE remote_job SET state = :state, without_pictures = :without_pictures, updated_at = {tx.now}
+        f"""UPDATE remote_job SET state = :state, without_pictures = :without_pictures,
+                verdict = {tx.as_json(":verdict")}, updated_at = {tx.now}
             WHERE id = :id AND state IN ({listed(sorted(sources(state)))})""",
-        state=state.value, without_pictures=int(without_pictures), id=evidence.id,
+        state=state.value, without_pictures=int(without_pictures), verdict=verdict and encoded(dict(verdict)),
+        id=evidence.id,
     )  # fmt: skip
     return touched == 1
+
+
+def verdicts(tx: Transaction, claim: Claim) -> list[dict[str, Any]]:
+    """What follows from the failures of remote jobs of this attempt, the oldest job first."""
+    rows = tx.all(
+        f"SELECT verdict FROM remote_job WHERE {_OF_STEP} AND verdict IS NOT NULL ORDER BY id",
+        task_id=claim.task_id, charge=claim.charge, step=claim.step,
+    )  # fmt: skip
+    known = [decoded(row["verdict"]) for row in rows]
+    return [each for each in known if each["attempt"] == claim.attempt]
 
 
 def note_doubts(tx: Transaction, job: RemoteJob, now: Doubts) -> None:

@@ -37,33 +37,17 @@ from supervisor.store.tasks import claims, remote_wait, user_actions
 from supervisor.store.tasks.results import ResultFile
 from tests.conftest import Clock, Store
 from tests.support.databases import open_quickly
+from tests.support.providers.accepted_jobs import (
+    CAREFUL,
+    accept,
+    begin,
+    claimed_again,
+    hand_off,
+    poll,
+)
 from tests.support.workers import worker_of
 
-CAREFUL = Provider(kind="http", may_bill_twice=False)
 EASY = Provider(kind="http", may_bill_twice=True)
-
-
-def begin(store: Store, claim: Claim, provider: Provider = CAREFUL, **more: Any) -> Evidence:
-    given = {"pictures": (0,), "part": 0} | more
-    part = given.pop("part")
-    return store.write(lambda tx: remote_jobs.begin(tx, claim, "ai", provider, part, **given))
-
-
-def accept(store: Store, evidence: Evidence) -> None:
-    assert store.write(lambda tx: remote_jobs.accepted(tx, evidence, f"job-of-{evidence.reference}"))
-
-
-def hand_off(store: Store, claim: Claim) -> None:
-    store.write(
-        lambda tx: remote_wait.hand_off(
-            tx, claim.task_id, claim.lease, poll_in_seconds=0, remote_limit_seconds=3600
-        )
-    )
-
-
-def claimed_again(store: Store, claim: Claim, worker: str = "worker-1") -> Claim:
-    (again,) = [each for each in store.dispatch(worker) if each.task_id == claim.task_id]
-    return again
 
 
 def ordered_anew(store: Store, claim: Claim) -> tuple[Claim, Evidence]:
@@ -94,20 +78,6 @@ class Interrupted:
         return await self._database.read_async(query)
 
 
-def poller(store: Store, database: Any) -> Any:
-    """As much of a worker as a poll needs."""
-    return SimpleNamespace(
-        settings=store.settings,
-        database=database,
-        write=store.database.write_async,
-        id="worker-1",
-        running=set(),
-        draining=False,
-        may_start_requests=lambda: True,
-        has_ended=lambda running: None,
-    )
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     """(charge of the poller, remote id) of each question; every job is done, with a picture of its own."""
@@ -121,15 +91,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     monkeypatch.setattr(poll_batch, "look_at", look)
     monkeypatch.setattr(poll_batch, "observe_call", lambda *_: None)
     return seen
-
-
-async def poll(store: Store, database: Any) -> None:
-    (claim,) = store.claim_polls()
-    await poll_batch.poll_tasks(poller(store, database), [(polling_of(claim), claim)])
-
-
-def polling_of(claim: Claim) -> Running:
-    return Running(claim.task_id, claim.lease, takes_slot=False)
 
 
 async def test_a_late_poller_settles_no_job_of_a_new_charge(
