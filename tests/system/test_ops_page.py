@@ -89,8 +89,8 @@ def house() -> Iterator[RunningSystem]:
 def open_page(house: RunningSystem) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
-    def open_(token: str = "") -> Page:
-        page = Page(house.link)
+    def open_(token: str = "", languages: str = "en-US,en") -> Page:
+        page = Page(house.link, languages=languages)
         opened.append(page)
         if token:
             page.js("sessionStorage.setItem('darkroom.token', arguments[0])", token)
@@ -217,6 +217,7 @@ def test_a_user_is_shown_blocked_and_granted_credits(
     page.js("document.getElementById('sure-reason').value = 'stolen card'")
     page.confirm("Block o-shown")
     eventually("it is seen", lambda: "stolen card" in page.text("#user-body .trouble"))
+    assert page.js("return document.querySelector(`#audit [data-act='undo'][data-target='block o-shown']`)")
     page.click("#user-body [data-act='grant']")
     page.js("document.getElementById('sure-reason').value = '7'")
     page.confirm("Grant o-shown", can_be_undone=False)
@@ -227,10 +228,75 @@ def test_a_user_is_shown_blocked_and_granted_credits(
     eventually("what it would concern", lambda: "2 open tasks would end" in page.text("#bulk-body"))
     page.click("#bulk-yes")
     eventually("they are cancelled", lambda: "+1" in page.text("#user-body"))
-    page.click("#user-body [data-act='unblock']")
+    page.click("#user-close")
+    page.click("#audit [data-act='undo'][data-target='block o-shown']")
     page.confirm("Unblock o-shown")
+    page.find_task("o-shown")
     eventually("it is seen", lambda: "Not blocked" in page.text("#user-body .trouble"))
     assert [message for message in page.complaints() if "SEVERE" in message] == []
+
+
+def test_a_user_without_tasks_is_found_and_what_is_gone_is_said_to_be(
+    house: RunningSystem, open_page: Callable[..., Page]
+) -> None:
+    house.darkroom("credits", "grant", "o-idle", "5", check=True)
+    page = open_page()
+    page.find_task("o-idle")
+    eventually("the user", lambda: page.text("#user-title") == "o-idle")
+    page.click("#user-close")
+    page.find_task("nobody-of-this-name")
+    eventually("nothing is found", lambda: "No task has this id" in page.text("#found"))
+    task_id = house.order("photography", user="o-gone")
+    page.find_task("o-gone")
+    eventually("its task", lambda: page.text("#task-title") == task_id)
+    page.js(
+        """window.fetch = async () => new Response('{"detail": "There is no such user.", "type": "x:not_found"}',
+            {status: 404})"""
+    )
+    page.click("#task-body .facts button")
+    shown = "return document.querySelector('#refused:popover-open')?.textContent"
+    eventually("why it is not shown", lambda: page.js(shown) == "There is no such user.")
+    house.cancel(task_id, "o-gone")
+    eventually("it has ended", lambda: house.task(task_id)["status"] == "cancelled")
+
+
+@pytest.mark.skipif(not NPM and not os.environ.get("CI"), reason="there is no npm")
+@pytest.mark.parametrize("languages", ["en-US,en", "zh-CN,zh"])
+def test_no_rule_of_axe_is_broken_by_a_user_many_tasks_and_what_was_given_up(
+    house: RunningSystem, open_page: Callable[..., Page], languages: str
+) -> None:
+    """In both themes, with a failed task whose error is long, on a phone too."""
+    user = f"o-axe-{languages[:2]}"
+    with contextlib.closing(sqlite3.connect(house.data_dir / "darkroom.db", timeout=15)) as connection:
+        connection.execute(
+            "INSERT INTO task_queue (user_openid, type, params) VALUES (?, ?, '{}')", (user, "x" * 60)
+        )
+        connection.commit()
+    eventually("it has failed", lambda: house.one("SELECT 1 FROM task_queue WHERE type = ? AND user_openid = ?"
+                                                  " AND status = 'failed'", "x" * 60, user))  # fmt: skip
+    task_id = house.order("photography", user=user)
+    page = open_page(languages=languages)
+    page.bring_axe()
+    eventually("figures", lambda: page.figure("workers"))
+    page.js("for (const id of ['dead-letters', 'bulk-new']) document.getElementById(id).open = true")
+    eventually("what was given up", lambda: "unknown_type" in page.text("#dead"))
+    page.click("#bulk-form button")
+    eventually("a condition is asked for", lambda: page.text("#bulk-problem"))
+    page.find_task(user)
+    eventually("the user", lambda: page.text("#user-title") == user)
+    for state in ("a user", "many tasks", "a page"):
+        for theme in ("light", "dark"):
+            page.dress(theme)
+            assert page.broken_rules() == [], f"{state}, {theme}"
+        assert page.fits_a_phone(), state
+        if state == "a user":
+            page.click("#user-body [data-act='user.cancel']")
+            eventually("what it would concern", lambda: task_id in page.text("#bulk-body"))
+        elif state == "many tasks":
+            page.click("#bulk-no")
+            page.click("#user-close")
+    house.cancel(task_id, user)
+    eventually("it has ended", lambda: house.task(task_id)["status"] == "cancelled")
 
 
 def test_a_viewer_sees_everything_and_no_button_that_acts(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import get_args
 
 import click
 
 from supervisor.cli.main import commands
+from supervisor.core.lifecycle import Status
 from supervisor.health.diagnosis import WHY
 from supervisor.health.troubles import SENTENCES
+from supervisor.processes.restart_plan import Phase
+from supervisor.services import sweep
 from web.app.pages import STATIC
 from web.openapi.schemas import TaskEvent
 
@@ -23,7 +27,8 @@ def names_of(language: str) -> set[str]:
 
 
 def test_both_languages_have_the_same_words() -> None:
-    chinese = {name for name in names_of("CHINESE") if not name.startswith("trouble.")}
+    """But for those of what the server says in English."""
+    chinese = {name for name in names_of("CHINESE") if not name.startswith(("trouble.", "problem."))}
     assert names_of("ENGLISH") == chinese and len(chinese) > 100
 
 
@@ -57,6 +62,14 @@ def test_every_step_and_every_trouble_has_its_words() -> None:
     assert {f"trouble.{code}" for code in SENTENCES} == {
         name for name in names_of("CHINESE") if name.startswith("trouble.")
     }
+
+
+def test_every_status_process_and_result_of_a_sweep_has_its_words() -> None:
+    words = names_of("ENGLISH")
+    assert {f"status.{each}" for each in Status} == {each for each in words if each.startswith("status.")}
+    assert {f"process.{each}" for each in Phase} == {each for each in words if each.startswith("process.")}
+    counted = set(re.findall(r'"(\w+)": (?:0|plain|pruned|aged|_forget_)', inspect.getsource(sweep)))
+    assert {f"did.{each}" for each in counted} == {each for each in words if each.startswith("did.")}
 
 
 def test_a_trouble_says_the_same_values_in_both_languages() -> None:

@@ -1,6 +1,6 @@
 /** Actions on many tasks: the form of the filter, what it would concern, and the actions that run or have run. */
 
-import { button, kindOf, make, mono, state, table, taskLink, userLink } from "./ops-elements.js";
+import { button, excerpt, make, mono, state, status, table, taskLink, userLink } from "./ops-elements.js";
 import { clock, tell } from "./ops-words.js";
 
 const CONDITIONS = ["code", "text", "type", "provider", "user", "from", "to"];
@@ -32,8 +32,8 @@ export function fields(types, providers) {
 
 /** Before anything is done: how many, which credits, and some of them. */
 export function preview(seen, acts) {
-  const rows = seen.sample.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, state(each.status, kindOf(each.status)),
-    clock(each.finished_at ?? each.created_at), each.error ? `${each.error.code}: ${each.error.message}` : "–"]);
+  const rows = seen.sample.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, status(each.status),
+    clock(each.finished_at ?? each.created_at), each.error ? excerpt(`${each.error.code}: ${each.error.message}`) : "–"]);
   return [
     make("p", { class: "why" }, tell(`bulk.would.${seen.action}`, { n: seen.count, credits: seen.credits })),
     make("p", { class: "hint" }, told(seen.filter)),
@@ -43,7 +43,7 @@ export function preview(seen, acts) {
 
 /** A filter as one line. */
 const told = (filter) => Object.entries(filter).map(([name, value]) =>
-  `${tell(`bulk.${name}`)}: ${name === "from" || name === "to" ? clock(value) : value}`).join(" · ");
+  `${tell(`bulk.${name}`)}: ${name === "from" || name === "to" ? clock(value) : name === "status" ? tell(`status.${value}`) : value}`).join(" · ");
 
 const because = (reason) => {
   const words = tell(`refusal.${reason}`);
@@ -57,9 +57,9 @@ export function list(items, acts) {
     const bar = make("progress", { max: Math.max(1, each.matched), value: Math.min(each.matched, came), "aria-label": `${came} / ${each.matched}` });
     const reasons = each.reasons.map(({ reason, count, examples }) => `${count} × ${because(reason)}: ${examples.join(" ")}`);
     const hints = [...each.failure ? [tell("bulk.failure", { reason: each.failure })] : [], ...reasons];
-    return [mono(each.id.slice(-6)), tell(each.action), told(each.filter), [state(tell(`bulk.${each.state}`), each.state === "running" ? "wait" : each.state === "done" ? "good" : "bad"), " ", bar],
+    return [mono(each.id.slice(-6)), tell(each.action), told(each.filter), make("span", {}, state(tell(`bulk.${each.state}`), each.state === "running" ? "wait" : each.state === "done" ? "good" : "bad"), " ", bar),
       `${each.done} / ${each.matched}`, [String(each.refused), ...hints.map((hint) => make("p", { class: "hint" }, hint))], String(each.credits), each.operator, clock(each.created_at),
-      each.state === "running" ? button("bulk_stop", each.id, () => acts.bulkStop(each.id)) : each.state === "stopped" ? button("bulk_resume", each.id, () => acts.bulkResume(each.id)) : ""];
+      each.state === "running" ? button("bulk_stop", each.id, () => acts.bulk_stop(each.id)) : each.state === "stopped" ? button("bulk_resume", each.id, () => acts.bulk_resume(each.id)) : ""];
   });
   return rows.length ? table(tell("bulk.list"), [["id"], [tell("action")], [tell("bulk.filter")], [tell("state")], [tell("bulk.acted"), 1], [tell("bulk.refused")], [tell("bulk.credits"), 1], [tell("who.did")], [tell("at")], [""]], rows) : [];
 }

@@ -29,16 +29,27 @@ export function button(what, target, act) {
     "data-target": target, "aria-label": `${label}: ${target}`, onclick: act }, label);
 }
 
-const LONGEST_WORD = 40; // of what stays in one piece: codes, types, times
+const LONGEST_WORD = 40; // letters of what stays in one piece: codes, types, times; a Chinese character is as wide as two
 
 export const state = (text, kind) => make("span", { class: `state ${kind ?? ""}` }, text);
 export const kindOf = (text) => GOOD[text] ?? BAD[text] ?? "wait";
+/** The status of a task. */
+export const status = (text) => state(tell(`status.${text}`), kindOf(text));
+/** The first lines of what may be long and is told in full elsewhere. */
+export const excerpt = (text) => make("span", { class: "excerpt", title: text }, text);
 export const mono = (text) => make("span", { class: "mono" }, text ?? "–");
 export const taskLink = (id, onTask) => make("button", { type: "button", class: "link-like mono", "data-key": `task:${id}`, onclick: () => onTask(id) }, id);
 
 export const userLink = (user, onUser) => make("button", { type: "button", class: "link-like", "data-key": `user:${user}`, onclick: () => onUser(user) }, user);
 
-const isLong = (cell) => typeof cell === "string" && cell.length > LONGEST_WORD;
+/** A button of admins. */
+export const forAdmins = (made) => {
+  made.dataset.for = "admin";
+  return made;
+};
+
+const widthOf = (text) => text.replace(/[^\u0000-\u2e7f]/g, "xx").length;
+const isLong = (cell) => cell.className === "excerpt" || (typeof cell === "string" && widthOf(cell) > LONGEST_WORD);
 
 /** A table under a heading.  columns: [[title, isNumber?]], the last may be "" for what can be done. */
 export function table(title, columns, rows, aside) {
@@ -49,5 +60,5 @@ export function table(title, columns, rows, aside) {
   }, ...(Array.isArray(cell) ? cell : [cell])));
   return [head, make("table", {},
     make("thead", {}, make("tr", {}, ...columns.map(([name, isNumber]) => name === "" ? make("td", {}) : make("th", { scope: "col", class: isNumber ? "number" : null }, name)))),
-    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row.map((cell) => cell ?? "–"))))))];
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row.map((cell, n) => columns[n][0] === "" ? cell : cell === "" ? "–" : cell ?? "–"))))))];
 }

@@ -1,13 +1,14 @@
 /** How the operators' page looks: from an overview, or one task, to elements.  Nothing here asks or acts. */
 
-import { button, kindOf, make, mono, state, table, taskLink, userLink } from "./ops-elements.js";
+import { button, forAdmins, kindOf, make, mono, state, status, table, taskLink, userLink } from "./ops-elements.js";
 import { timeline } from "./ops-timeline.js";
 import { logs } from "./ops-week.js";
 import { clock, pieces, span, tell, told } from "./ops-words.js";
+import { stageWords } from "./words.js";
 
 /** Values as a sentence says them: spans, times, and the others as they are. */
 const said = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) =>
-  [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : name === "what" ? tell(`what.${value}`) : value ?? "–"]));
+  [name, name.endsWith("_seconds") ? span(value) : name.endsWith("_at") ? clock(value) : name === "what" ? tell(`what.${value}`) : name === "state" ? tell(`process.${value}`) : value ?? "–"]));
 
 export function troubles({ troubles: found }) {
   if (!found.length) return [make("p", { class: "trouble well" }, tell("well"))];
@@ -71,7 +72,7 @@ export function stuck(seen, acts) {
 }
 
 export function running(seen, acts) {
-  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, each.stage, String(each.progress), span(each.running_seconds), span(each.unchanged_seconds),
+  const rows = seen.running.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, stageWords(each.stage), String(each.progress), span(each.running_seconds), span(each.unchanged_seconds),
     mono(each.worker?.slice(-6)), String(each.lease), clock(each.deadline_at)]);
   return table(tell("running"), [[tell("task")], [tell("user")], [tell("type")], [tell("stage")], [tell("progress"), 1], [tell("for"), 1], [tell("unchanged"), 1], [tell("worker")], [tell("lease"), 1], [tell("deadline")]], rows);
 }
@@ -81,7 +82,7 @@ export function workers(seen, acts) {
   const rows = seen.workers.map((each) => [mono(each.id), each.host, stateOf(each),
     `${Math.max(each.busy, each.held)} / ${each.slots}`, [each.offers, each.types?.join(", ")].filter(Boolean).join("; "), tell("ago", { time: span(each.silent_seconds) }),
     each.state === "live" ? button("drain", each.id, () => acts.drain(each.id)) : ""]);
-  const processes = seen.processes.map((each) => [each.name, state(each.state, kindOf(each.state)), String(each.pid ?? "–"), String(each.restarts), each.last_exit?.text]);
+  const processes = seen.processes.map((each) => [each.name, state(tell(`process.${each.state}`), kindOf(each.state)), String(each.pid ?? "–"), String(each.restarts), each.last_exit?.text]);
   return [...table(tell("workers"), [[tell("worker")], [tell("host")], [tell("state")], [tell("slots"), 1], [tell("offers")], [tell("beat"), 1], [""]], rows),
     ...(processes.length ? table("", [[tell("process")], [tell("state")], ["pid", 1], [tell("restarts"), 1], [tell("last")]], processes).slice(1) : [])];
 }
@@ -107,32 +108,41 @@ export function failures(seen, acts) {
 }
 
 export function sweeps(seen, acts) {
-  const did = (counts) => Object.entries(counts).filter(([, n]) => n).map(([name, n]) => `${n} ${name.replaceAll("_", " ")}`).join(", ") || "–";
+  const did = (counts) => Object.entries(counts).filter(([, n]) => n).map(([name, n]) => tell(`did.${name}`, { n })).join(", ") || "–";
   const rows = seen.sweeps.map((each) => [clock(each.started_at), did(each.counts), each.finished_at ? span((Date.parse(each.finished_at) - Date.parse(each.started_at)) / 1000) : "…"]);
   return table(tell("sweeps"), [[tell("minute")], [tell("did")], [tell("for"), 1]], rows, button("sweep", "", acts.sweep));
 }
 
-const UNDONE_BY = { pause: "resume", resume: "pause", cancel: "retry", retry: "cancel" };
+const UNDONE_BY = { pause: "resume", resume: "pause", cancel: "retry", retry: "cancel", block: "unblock", unblock: "block", bulk_stop: "bulk_resume" };
+const UNDONE_ABOVE = ["bulk_retry", "bulk_cancel", "bulk_resume"]; // where the action stands, it can be stopped
+const CHANGES_NO_STATE = ["resend", "grant", "revoke"]; // whatever was done to the same thing before can still be undone
 
 /** Who acted, and in which role; rows of earlier releases name none. */
 const byWhom = ({ operator, role }) => role ? `${operator} (${tell(`role.${role}`)})` : operator;
+
+/** What undoes an action. */
+function undoing({ action, kind, target }, isNewest, acts) {
+  const inverse = UNDONE_BY[action];
+  if (!inverse) return UNDONE_ABOVE.includes(action) ? "" : make("span", { class: "hint" }, tell("no.undo"));
+  if (!isNewest) return "";
+  const run = ["type", "provider"].includes(kind) ? () => acts[inverse](kind, target) : () => acts[inverse](target);
+  const made = button("undo", `${action} ${target}`, run);
+  return kind === "user" ? forAdmins(made) : made;
+}
 
 /** Only the newest action on something can be undone, and only one that has an inverse. */
 export function audit(entries, acts) {
   const seen = new Set();
   const rows = entries.map((each) => {
     const isNewest = !seen.has(`${each.kind}:${each.target}`);
-    if (each.action !== "resend") seen.add(`${each.kind}:${each.target}`); // it changes nothing of its task
-    const inverse = UNDONE_BY[each.action];
-    const run = each.kind === "task" ? () => acts[inverse](each.target) : () => acts[inverse](each.kind, each.target);
-    return [clock(each.at), byWhom(each), tell(each.action), `${each.kind} ${each.target}`, each.after?.reason ?? "–",
-      inverse ? isNewest ? button("undo", `${each.action} ${each.target}`, run) : "" : make("span", { class: "hint" }, tell("no.undo"))];
+    if (!CHANGES_NO_STATE.includes(each.action)) seen.add(`${each.kind}:${each.target}`);
+    return [clock(each.at), byWhom(each), tell(each.action), `${tell(`of.${each.kind}`)} ${each.target}`, each.after?.reason ?? "–", undoing(each, isNewest, acts)];
   });
   return table(tell("audit"), [[tell("at")], [tell("who.did")], [tell("action")], [tell("what")], [tell("reason.of")], [""]], rows);
 }
 
 export function found(items, acts) {
-  const rows = items.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, state(each.status, kindOf(each.status)), String(each.progress), String(each.queue_position ?? "–"), clock(each.created_at), each.error?.code]);
+  const rows = items.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, status(each.status), String(each.progress), String(each.queue_position ?? "–"), clock(each.created_at), each.error?.code]);
   return rows.length ? table(tell("found"), [[tell("task")], [tell("user")], [tell("type")], [tell("status")], [tell("progress"), 1], [tell("position"), 1], [tell("created")], [tell("error")]], rows)
     : [make("p", { class: "hint" }, tell("found.none"))];
 }
@@ -144,7 +154,7 @@ export function why({ why: { code, values } }) {
 
 export function task(found, acts) {
   const { task: of } = found, isOpen = ["pending", "processing", "ai_processing"].includes(of.status);
-  const facts = [["user", userLink(of.user_openid, acts.user)], ["type", of.type], ["status", of.status], ["stage", of.stage], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
+  const facts = [["user", userLink(of.user_openid, acts.user)], ["type", of.type], ["status", tell(`status.${of.status}`)], ["stage", stageWords(of.stage)], ["progress", of.progress], ["unchanged", span(of.unchanged_seconds)],
     ["attempt", tell("attempt.said", { attempt: of.attempt, failures: of.failures, most: of.max_attempts })], ["lease", of.lease], ["charge", of.charge], ["failures.of", `${of.failures}, ${of.deaths}`],
     ["worker", of.worker ?? "–"], ["beat", found.worker ? tell("ago", { time: span(found.worker.silent_seconds) }) : "–"],
     ["deadline", of.limit_at ? tell("deadline.said", { limit: clock(of.limit_at), stuck: clock(of.deadline_at) }) : clock(of.deadline_at ?? of.remote_deadline_at)], ["run_after", clock(of.run_after)], ["poll", clock(of.next_poll_at)], ["created", clock(of.created_at)], ["position", found.queue_position ?? "–"], ["eta", span(found.eta_seconds)]];

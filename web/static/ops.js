@@ -5,13 +5,13 @@
 
 import * as bulk from "./ops-bulk.js";
 import { fill } from "./ops-elements.js";
-import { clock, showOpsWords, tell } from "./ops-words.js";
+import { clock, showOpsWords, tell, told } from "./ops-words.js";
 import { user } from "./ops-user.js";
 import * as view from "./ops-view.js";
 import * as week from "./ops-week.js";
 import { spoken, switchLanguage } from "./words.js";
 
-const LOOK_MS = 2_000, LOOK_BACK_MS = 60_000;
+const LOOK_MS = 2_000, LOOK_BACK_MS = 60_000, COMPLAINT_MS = 8_000;
 const TOKEN_KEY = "darkroom.token";
 const BLOCKS = ["stuck", "queue", "running", "providers", "workers", "webhooks", "line", "failures", "sweeps"];
 const $ = (id) => document.getElementById(id);
@@ -19,10 +19,11 @@ const $ = (id) => document.getElementById(id);
 let seen = null, looked = null, openTask = null, openUser = null, drawn = {}, timer = null, previewed = null, lookedBack = -LOOK_BACK_MS, back = null, dead = null;
 
 class Refused extends Error {
-  constructor(status, text, type) {
-    super(text);
+  constructor(status, text, type = "") {
+    const kind = type.split(":").at(-1);
+    super(told(`problem.${kind}`, { text }, text));
     this.status = status;
-    this.isNewBrowser = (type ?? "").endsWith(":start_link_needed");
+    this.isNewBrowser = kind === "start_link_needed";
   }
 }
 
@@ -64,6 +65,15 @@ async function lookBack() {
   if ($("dead-letters").open) dead = await ask("GET", "/v1/ops/dead-letters");
 }
 
+/** What was asked for and can't be shown or done, over an open dialog too. */
+function complain(error) {
+  const refused = $("refused");
+  refused.textContent = error.message;
+  refused.showPopover();
+  clearTimeout(refused.over);
+  refused.over = setTimeout(() => refused.hidePopover(), COMPLAINT_MS);
+}
+
 function showLink(state) {
   $("link").dataset.state = state;
   $("link-text").textContent = tell(state === "lost" && !looked ? "connecting" : state, { time: clock(looked) });
@@ -103,7 +113,7 @@ async function showTask(id) {
     if (!$("task-dialog").open) $("task-dialog").showModal();
   } catch (error) {
     openTask = null;
-    $("said").textContent = error.message;
+    complain(error);
   }
 }
 
@@ -123,12 +133,12 @@ async function showUser(name) {
     if (!$("user-dialog").open) $("user-dialog").showModal();
   } catch (error) {
     openUser = null;
-    $("said").textContent = error.message;
+    complain(error);
   }
 }
 
 async function lookAtUser() {
-  const found = await ask("GET", `/v1/ops/users/${encodeURIComponent(openUser)}`);
+  const found = await ask("GET", ofUser(openUser));
   $("user-title").textContent = found.user;
   fill($("user-body"), ...user(found, acts));
 }
@@ -137,12 +147,14 @@ async function find(event) {
   event.preventDefault();
   const wanted = $("wanted").value.trim();
   if (!wanted) return;
+  $("found").hidden = true;
   let items = [];
   if (/^[A-Za-z0-9_-]{1,64}$/.test(wanted)) {
     const one = await ask("GET", `/v1/ops/tasks/${wanted}`).catch(() => null);
     if (one) items = [one.task];
   }
   if (!items.length) items = (await ask("GET", `/v1/ops/tasks?user=${encodeURIComponent(wanted)}`).catch(() => ({ items: [] }))).items;
+  if (!items.length && await ask("GET", ofUser(wanted)).catch(() => null)) return showUser(wanted); // one whose tasks are all deleted, or who has none
   if (!items.length) items = (await ask("GET", `/v1/ops/tasks?text=${encodeURIComponent(wanted)}`).catch(() => ({ items: [] }))).items;
   $("found").hidden = false;
   fill($("found"), ...view.found(items, acts));
@@ -154,23 +166,25 @@ async function find(event) {
 
 async function onBulk(event) {
   event.preventDefault();
-  await previewBulk(bulk.asked($("bulk-form")));
-}
-
-async function previewBulk(asked) {
   $("bulk-problem").hidden = true;
+  const asked = bulk.asked($("bulk-form"));
   try {
-    previewed = await ask("POST", "/v1/ops/bulk/preview", asked);
-    $("bulk-title").textContent = tell("bulk.title", { action: tell(previewed.action), n: previewed.count });
-    fill($("bulk-body"), ...bulk.preview(previewed, acts));
-    $("bulk-refusal").hidden = true;
-    $("bulk-yes").textContent = tell("bulk.start", { action: tell(previewed.action), n: previewed.count });
-    $("bulk-yes").disabled = !previewed.count;
-    $("bulk-dialog").showModal();
+    if (!Object.keys(asked.filter).length) throw new Error(tell("bulk.unnamed"));
+    await previewBulk(asked);
   } catch (error) {
     $("bulk-problem").textContent = error.message;
     $("bulk-problem").hidden = false;
   }
+}
+
+async function previewBulk(asked) {
+  previewed = await ask("POST", "/v1/ops/bulk/preview", asked);
+  $("bulk-title").textContent = tell("bulk.title", { action: tell(previewed.action), n: previewed.count });
+  fill($("bulk-body"), ...bulk.preview(previewed, acts));
+  $("bulk-refusal").hidden = true;
+  $("bulk-yes").textContent = tell("bulk.start", { action: tell(previewed.action), n: previewed.count });
+  $("bulk-yes").disabled = !previewed.count;
+  $("bulk-dialog").showModal();
 }
 
 async function startBulk() {
@@ -199,7 +213,7 @@ const acts = {
     makeSure("grant", name, (amount) => ask("POST", ofUser(name, "grants"), { amount: Number(amount), reference }), "sure.grant", "amount");
   },
   revoke: (name) => makeSure("revoke", name, () => ask("POST", ofUser(name, "revoke"))),
-  cancelAllOf: (name) => previewBulk({ action: "cancel", filter: { user: name } }),
+  cancelAllOf: (name) => previewBulk({ action: "cancel", filter: { user: name } }).catch(complain),
   cancel: (id) => makeSure("cancel", id, () => ask("POST", `/v1/ops/tasks/${id}/cancel`)),
   retry: (id) => makeSure("retry", id, () => ask("POST", `/v1/ops/tasks/${id}/retry`)),
   release: (id) => makeSure("release", id, () => ask("POST", `/v1/ops/tasks/${id}/release`)),
@@ -207,12 +221,12 @@ const acts = {
   resend: (id) => makeSure("resend", id, () => ask("POST", `/v1/ops/webhooks/${id}/resend`)),
   pause: (kind, name) => makeSure("pause", name, (reason) => ask("POST", "/v1/ops/pauses", { kind, name, reason }), `sure.pause.${kind}`, "reason"),
   resume: (kind, name) => makeSure("resume", name, () => ask("DELETE", `/v1/ops/pauses/${kind}/${encodeURIComponent(name)}`)),
-  bulkStop: (id) => makeSure("bulk_stop", id, () => ask("POST", `/v1/ops/bulk/${id}/stop`)),
-  bulkResume: (id) => makeSure("bulk_resume", id, () => ask("POST", `/v1/ops/bulk/${id}/resume`)),
+  bulk_stop: (id) => makeSure("bulk_stop", id, () => ask("POST", `/v1/ops/bulk/${id}/stop`)),
+  bulk_resume: (id) => makeSure("bulk_resume", id, () => ask("POST", `/v1/ops/bulk/${id}/resume`)),
   sweep: () => makeSure("sweep", "", () => ask("POST", "/v1/ops/sweep")),
 };
 
-const ofUser = (name, what) => `/v1/ops/users/${encodeURIComponent(name)}/${what}`;
+const ofUser = (name, ...what) => ["/v1/ops/users", encodeURIComponent(name), ...what].join("/");
 
 /** Say what will happen, and do it when that is meant.  asksFor: "reason" or "amount", which the act is given. */
 function makeSure(what, target, act, text = `sure.${what}`, asksFor = "") {

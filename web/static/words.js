@@ -127,7 +127,7 @@ const CHINESE = {
   "stage.waiting for the AI service": "等待 AI 服务", "stage.starting at the AI service": "AI 服务启动中",
   "stage.running at the AI service": "AI 服务处理中", "stage.queued at the AI service": "AI 服务排队中",
   "stage.running in ComfyUI": "ComfyUI 运行中",
-  "stage.collecting the pictures": "取回图片",
+  "stage.collecting the pictures": "取回图片", "stage.completed": "完成", "stage.failed": "失败", "stage.cancelled": "已取消",
   "error.bad_params": "参数有误。", "error.unknown_type": "没有这种任务类型。", "error.insufficient_credits": "点数不足。",
   "error.image_not_found": "找不到图片。", "error.image_unusable": "图片无法使用。",
   "error.no_person_found": "照片中没有找到人物。", "error.time_limit": "制作超时，点数已退还。",

@@ -6,12 +6,14 @@ from typing import Any
 
 from config.settings import Settings
 from supervisor.database.interface.database import Row, Transaction
+from supervisor.store.retention.ageing import types_of_finished_tasks
 from supervisor.store.sql.rows import decoded
 from supervisor.store.webhooks import deliveries
 from supervisor.store.webhooks.webhook_attempts import without_query
 
 DAYS = 7
 MOST = 50
+MOST_TYPES = 100  # a program that writes rows may invent types
 MOST_REASON_CHARACTERS = 500
 
 View = dict[str, Any]
@@ -56,9 +58,14 @@ def read(tx: Transaction, settings: Settings) -> View:
     }
 
 
+def ended_types(tx: Transaction, settings: Settings) -> list[str]:
+    """The types of the settings, and others that tasks have ended with: rows by SQL may name any."""
+    return sorted({*settings.tasks, *types_of_finished_tasks(tx, MOST_TYPES)})
+
+
 def _failed(tx: Transaction, settings: Settings) -> list[Row]:
     found: list[Row] = []
-    for type_ in sorted(settings.tasks):
+    for type_ in ended_types(tx, settings):
         found += tx.all(
             f"""SELECT type, error ->> 'code' AS code, count(*) AS count,
                 {tx.as_text("max(finished_at)")} AS last_at FROM task_queue

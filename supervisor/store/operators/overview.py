@@ -13,7 +13,7 @@ from supervisor.health.liveness import Liveness
 from supervisor.schema.tables import HELD, OPEN, UNSETTLED
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices, pauses
-from supervisor.store.operators import audit, bulk_actions, waiting_counts
+from supervisor.store.operators import audit, bulk_actions, dead_letters, waiting_counts
 from supervisor.store.queue import last_signs, next_task, queue_snapshot
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
@@ -211,7 +211,7 @@ def sweeps(tx: Transaction) -> list[View]:
 def failures(tx: Transaction, settings: Settings) -> list[View]:
     """Failures of the last hour by type and error code, among the newest finished tasks of each type."""
     found: dict[tuple[str, str], View] = {}
-    for type_ in settings.tasks:
+    for type_ in dead_letters.ended_types(tx, settings):
         rows = tx.all(
             f"""SELECT id, error, finished_at FROM
                 (SELECT id, status, error, finished_at FROM task_queue

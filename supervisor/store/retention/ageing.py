@@ -23,6 +23,7 @@ from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import results
 
 SECOND_LOOK_SECONDS = 3600
+ALL_TYPES = 1_000_000
 
 
 class Looked(NamedTuple):
@@ -78,17 +79,20 @@ def forget_expired_uploads(tx: Transaction, most: int, aside: Aside | None = Non
     return Looked(len(rows), delete_apart(tx, "image", unneeded, aside, before=forget_uses))
 
 
-def types_of_finished_tasks(tx: Transaction) -> list[str]:
-    """Every type that a finished task has, each found by one step along the index, however many tasks there are."""
-    found: list[str] = []
-    while (
-        type_ := tx.value(
-            "SELECT min(type) FROM task_queue WHERE finished_at IS NOT NULL AND type > :after",
-            after=found[-1] if found else "",
-        )
-    ) is not None:
-        found.append(type_)
-    return found
+def types_of_finished_tasks(tx: Transaction, most: int = ALL_TYPES) -> list[str]:
+    """Every type that a finished task has, each found by one step along the index, however many tasks there are.
+
+    Types that no setting names are among them: a program that writes rows may have any.  most: the first so many.
+    """
+    next_one = "SELECT min(type) FROM task_queue WHERE finished_at IS NOT NULL"
+    rows = tx.all(
+        f"""WITH RECURSIVE found (type) AS (
+                {next_one} UNION ALL
+                SELECT ({next_one} AND task_queue.type > found.type) FROM found WHERE found.type IS NOT NULL)
+            SELECT type FROM found WHERE type IS NOT NULL LIMIT :most""",
+        most=most,
+    )
+    return [row["type"] for row in rows]
 
 
 # A task of a type that may be deleted: it ended so long ago, and so did its remote jobs.  {ended}: before when.

@@ -14,7 +14,7 @@ from actors.attempts.attempt import with_lines
 from supervisor.core.claim import Claim
 from supervisor.objects.open_store import open_file_store
 from supervisor.services import sweep as sweeping
-from supervisor.store.operators import attempt_logs, dead_letters, week_history
+from supervisor.store.operators import attempt_logs, dead_letters, overview, week_history
 from supervisor.store.recovery import sweep_runs
 from supervisor.telemetry import attempt_lines
 from tests.conftest import Clock, Store
@@ -130,6 +130,18 @@ def test_dead_letters_have_their_reasons(store: Store, failed_task: Callable[...
     assert seen["webhooks"] == []
     clock.advance(8 * 86_400)
     assert store.write(lambda tx: dead_letters.prune(tx, 10)) == 1
+
+
+def test_failures_of_a_type_that_no_setting_names_are_seen(
+    store: Store, pending_task: Callable[..., str]
+) -> None:
+    """A program that writes rows has misspelled it."""
+    task_id = pending_task(type_="photograpy")
+    store.admit_waiting()
+    (dead,) = store.database.read(lambda tx: dead_letters.read(tx, store.settings))["tasks"]
+    (failures,) = store.database.read(lambda tx: overview.failures(tx, store.settings))
+    assert dead["type"] == failures["type"] == "photograpy"
+    assert dead["code"] == failures["code"] == "unknown_type" and failures["last_task"] == task_id
 
 
 def test_the_log_of_an_attempt_is_kept_once_and_pruned(store: Store, clock: Clock) -> None:
