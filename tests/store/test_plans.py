@@ -115,7 +115,7 @@ def test_a_task_costs_no_more_reading_in_tables_that_have_grown_since_its_statem
         assert all(isinstance(each, Submitted) for each in outcomes)
         claimed = step(lambda tx: dispatch.pick_and_claim(tx, settings)).claims
         made = [claims.Made(row["id"], row["lease"], []) for row in claimed]
-        assert step(lambda tx: claims.complete_all(tx, made)) == [None] * orders
+        assert step(lambda tx: claims.complete_all(tx, made).get()) == [None] * orders
         return {way: count - before[way] for way, count in read().items() if count > before[way]}
 
     store.write(lambda tx: credits.grant(tx, "o-1", 10_000, "for many orders"))

@@ -405,7 +405,7 @@ def test_of_several_that_end_together_only_those_that_are_held_are_recorded(
     held, lost, other = claimed_task("o-1"), claimed_task("o-2"), claimed_task("o-1")
     store.write(lambda tx: user_actions.cancel(tx, lost.task_id))
     made = [claims.Made(each.task_id, each.lease, []) for each in (held, lost, other)]
-    told = store.write(lambda tx: claims.complete_all(tx, made))
+    told = store.write(lambda tx: claims.complete_all(tx, made).get())
     assert [type(each) for each in told] == [type(None), LeaseLost, type(None)]
     found = [store.task(each.task_id)["status"] for each in (held, lost, other)]
     assert found == ["completed", "cancelled", "completed"]

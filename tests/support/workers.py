@@ -33,7 +33,7 @@ def report_progress(tx: Transaction, task_id: str, lease: int, percent: int, sta
 
 def complete(tx: Transaction, task_id: str, lease: int, made: list[dict[str, Any]], missing: int = 0) -> None:
     """Record the success of one attempt.  Raises LeaseLost."""
-    (lost,) = claims.complete_all(tx, [claims.Made(task_id, lease, made, missing)])
+    (lost,) = claims.complete_all(tx, [claims.Made(task_id, lease, made, missing)]).get()
     if lost is not None:
         raise lost
 

@@ -45,6 +45,7 @@ class Dialect:
     for_free_key_share: ends a SELECT of rows of the table {} that must not be locked for update before the transaction
     ends, leaving out those that are.
     named_lock: a statement that waits until no other transaction holds `:name`, then holds it to the transaction's end.
+    writes_within_queries: a query may change rows of several tables, each in a part of its WITH.
     has_many_writers: several transactions write at the same time, so other transactions may have locked a row, and a
     row that every transaction changes would let only one of them work.
     as_text: template with {time}.  seconds_between: template with {earlier} and {later}.  shifted: template with {time}
@@ -68,6 +69,7 @@ class Dialect:
     for_update_of_free: str
     for_free_key_share: str
     named_lock: str
+    writes_within_queries: bool
     has_many_writers: bool
     as_text: str
     seconds_between: str
@@ -266,23 +268,32 @@ class Transaction:
         return self.ask(sql, *values, **named).value()
 
 
+Answers = Sequence[T | Exception] | Pending[Sequence[T | Exception]]
+
+
+def read_answers(answers: Answers[T]) -> Sequence[T | Exception]:
+    """The answers of a kind of step, in the order of their items."""
+    return answers.get() if isinstance(answers, Pending) else answers
+
+
 class BatchedStep(Generic[A, T]):
     """A step of a kind that is merged: all waiting steps of the kind run as one, in the same statements.
 
-    together: handles each of the given items or leaves it untouched, and returns the answers in their order.  An answer
-    that is an exception is raised to the caller of that item.  name: of the kind, for the log.
+    together: handles each of the given items or leaves it untouched, and returns the answers in their order, perhaps to
+    be read only after the commit.  An answer that is an exception is raised to the caller of that item.  name: of the
+    kind, for the log.
     """
 
     def __init__(
         self,
         name: str,
-        together: Callable[[Transaction, Sequence[A]], Sequence[T | Exception]],
+        together: Callable[[Transaction, Sequence[A]], Answers[T]],
         item: A,
     ) -> None:
         self.__name__, self.together, self.item = name, together, item
 
     def __call__(self, tx: Transaction) -> T:
-        (answer,) = self.together(tx, [self.item])
+        (answer,) = read_answers(self.together(tx, [self.item]))
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -25,7 +25,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from supervisor.core.errors import DatabaseBusy, OutcomeUnknown, RowsLocked
-from supervisor.database.interface.database import BatchedStep, Database, Transaction
+from supervisor.database.interface.database import BatchedStep, Database, Pending, Transaction, read_answers
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.postgres import transactions
 from supervisor.database.postgres.locked_steps import LockedSteps
 from supervisor.database.postgres.pool import Pool
@@ -168,9 +169,7 @@ class PostgresDatabase(Database):
     def _have_run_together(self, several: list[_Step]) -> bool:
         """Run steps in one transaction; False if one of them failed, so that nothing is stored."""
         try:
-            results = transactions.write(
-                self._pool, lambda tx: _run_together(tx, several), self._locked.wait_seconds
-            )
+            results = self._stored(several, self._locked.wait_seconds)
         except RowsLocked:
             return False
         except (DatabaseBusy, OutcomeUnknown) as fault:
@@ -180,11 +179,17 @@ class PostgresDatabase(Database):
             return False
         else:
             for each, result in zip(several, results, strict=True):
-                if isinstance(result, _Refused):
-                    self._tell(each, None, result.error)
-                else:
-                    self._tell(each, result, None)
+                self._tell_result(each, result)
         return True
+
+    def _stored(self, several: list[_Step], lock_seconds: float) -> list[Any]:
+        """The results of steps, each perhaps a _Refused, after the commit of all.  Raises what a step raises,
+        DatabaseBusy, RowsLocked or OutcomeUnknown."""
+        pending = transactions.write(self._pool, lambda tx: _run_together(tx, several), lock_seconds)
+        try:
+            return pending.get()
+        except DatabaseError as error:  # it was committed, and the answer that brought the results was lost
+            raise OutcomeUnknown from error
 
     def _run_alone(self, one: _Step) -> None:
         waits = self._locked.wait_seconds if one.lock_seconds is None else one.lock_seconds
@@ -199,17 +204,23 @@ class PostgresDatabase(Database):
     def _attempt(self, one: _Step, lock_seconds: float) -> RowsLocked | None:
         """Run a step and tell its caller; if another transaction has locked a row that it needs, only that error."""
         try:
-            result = transactions.write(self._pool, one.step, lock_seconds)
+            (result,) = self._stored([one], lock_seconds)
         except RowsLocked as locked:
             return locked
         except BaseException as error:  # noqa: BLE001  the waiting caller must get every error of its step
             self._tell(one, None, error)
         else:
-            self._tell(one, result, None)
+            self._tell_result(one, result)
         return None
 
     def _give_up(self, one: _Step, locked: RowsLocked) -> None:
         self._tell(one, None, locked)
+
+    def _tell_result(self, ended: _Step, result: Any) -> None:
+        if isinstance(result, _Refused):
+            self._tell(ended, None, result.error)
+        else:
+            self._tell(ended, result, None)
 
     def _tell(self, ended: _Step, result: Any, error: BaseException | None) -> None:
         self._note_end(ended)
@@ -233,28 +244,44 @@ class PostgresDatabase(Database):
                 del self._lines[ended.line]
 
 
-def _run_together(tx: Transaction, several: list[_Step]) -> list[Any]:
+def _run_together(tx: Transaction, several: list[_Step]) -> Pending[list[Any]]:
+    """The results, in the order of the steps, to be read after the commit."""
     alike: dict[Any, list[int]] = {}
     for place, each in enumerate(several):
         kind = each.step.together if isinstance(each.step, BatchedStep) else place
         alike.setdefault(kind, []).append(place)
     lines = [each.line for each in several if each.line is not None]
     is_one_statement = len(alike) == 1 and isinstance(several[0].step, BatchedStep)
-    (lock_tasks if is_one_statement else lock_tasks_and_accounts)(tx, lines)
-    results: dict[int, Any] = {}
-    for places in alike.values():
-        steps = [several[place].step for place in places]
-        results |= zip(places, _answers(tx, steps), strict=True)
-    return [results[place] for place in range(len(several))]
+    if is_one_statement:
+        # Also for a single step: what its statement reads, it reads after the wait for the lock.
+        lock_tasks(tx, lines)
+    elif len(several) > 1:
+        lock_tasks_and_accounts(tx, lines)
+    pending = [(places, _answers(tx, [several[place].step for place in places])) for places in alike.values()]
+
+    def results() -> list[Any]:
+        found = {
+            place: each
+            for places, answers in pending
+            for place, each in zip(places, answers.get(), strict=True)
+        }
+        return [found[place] for place in range(len(several))]
+
+    return Pending(results)
 
 
-def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
+def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> Pending[list[Any]]:
     """The results of steps of one kind, in one statement.  A single step may be of any kind."""
     first = steps[0]
     if not isinstance(first, BatchedStep):
-        return [first(tx)]
-    answers = first.together(tx, [step.item for step in steps if isinstance(step, BatchedStep)])
-    return [_Refused(answer) if isinstance(answer, Exception) else answer for answer in answers]
+        result = first(tx)
+        return Pending(lambda: [result])
+    asked = first.together(tx, [step.item for step in steps if isinstance(step, BatchedStep)])
+    return Pending(
+        lambda: [
+            _Refused(answer) if isinstance(answer, Exception) else answer for answer in read_answers(asked)
+        ]
+    )
 
 
 def _forget_the_parents(database: weakref.ref[PostgresDatabase]) -> None:

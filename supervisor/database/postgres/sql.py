@@ -31,6 +31,7 @@ POSTGRES = Dialect(
     for_update_of_free=" FOR UPDATE OF {} SKIP LOCKED",
     for_free_key_share=" FOR KEY SHARE OF {} SKIP LOCKED",
     named_lock="SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))",
+    writes_within_queries=True,
     has_many_writers=True,
     as_text="""to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
     seconds_between="CAST(extract(epoch FROM CAST({later} AS timestamptz) - CAST({earlier} AS timestamptz))"

@@ -31,6 +31,7 @@ from supervisor.database.interface.database import (
     Database,
     Dialect,
     Transaction,
+    read_answers,
 )
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ SQLITE = Dialect(
     for_update_of_free="",
     for_free_key_share="",
     named_lock="",
+    writes_within_queries=False,
     has_many_writers=False,
     as_text="{time}",
     # A Julian day as a double is exact to some 40 microseconds; the times themselves are whole milliseconds.
@@ -222,7 +224,7 @@ class SqliteDatabase(Database):
             items = [each.step.item for each in several if isinstance(each.step, BatchedStep)]
             try:
                 with self._savepoint(transaction, alone=False):
-                    answers = first.together(transaction, items)
+                    answers = read_answers(first.together(transaction, items))
             except _BrokenTransaction:
                 raise
             except Exception:  # noqa: BLE001, S110  whose it is will be seen when each runs by itself

@@ -115,6 +115,16 @@ def observe_claims(tx: Transaction, observed: Iterable[tuple[Observation, str, i
         )
 
 
+def append_observed(observed: str) -> str:
+    """An INSERT of observations, as SQL within a query.  observed: its table of them, with name, labels and seconds.
+    Counters may follow it after UNION ALL."""
+    bounds = ", ".join(f"({bound}, '{bound}')" for bound in BUCKETS)
+    return f"""INSERT INTO metric_delta (name, labels, bucket, value)
+        SELECT name, labels, coalesce((SELECT text FROM (VALUES {bounds}) AS bounds (bound, text)
+            WHERE seconds <= bound ORDER BY bound LIMIT 1), '+Inf'), count(*) FROM {observed} GROUP BY 1, 2, 3
+        UNION ALL SELECT name, labels, 'sum', sum(greatest(0, seconds)) FROM {observed} GROUP BY 1, 2"""
+
+
 def fold(tx: Transaction, most: int) -> Pending[int]:
     """Sum up the appended rows and delete them; how many there were.  None where counters are changed in place."""
     if not tx.dialect.has_many_writers:

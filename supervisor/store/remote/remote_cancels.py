@@ -42,6 +42,13 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     )
 
 
+def wanted_by(ended: str, tx: Transaction) -> str:
+    """The same as SQL within a query.  ended: its table of ended tasks, with id and charge."""
+    return f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now} FROM {ended}
+        WHERE remote_job.task_id = {ended}.id AND remote_job.charge = {ended}.charge
+          AND {UNSETTLED} AND cancel_wanted = 0 RETURNING 1"""
+
+
 def due_cancels(tx: Transaction, aside: Aside | None = None) -> Pending[list[Cancel]]:
     """Jobs whose cancel is due; each becomes due again later, in case it is not confirmed.  aside: jobs to leave
     alone."""

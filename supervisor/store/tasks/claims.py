@@ -19,7 +19,7 @@ from supervisor.store.remote import remote_cancels
 from supervisor.store.sql.row_isolation import apart
 from supervisor.store.sql.rows import decoded, encoded
 from supervisor.store.tasks import history, images, steps
-from supervisor.store.tasks.ending import count_end, count_step, end_task, name_of_step, ran
+from supervisor.store.tasks.ending import count_end, count_step, counted_ends, end_task, name_of_step, ran
 from supervisor.store.tasks.steps import Finished
 
 _HELD = f"id = :task_id AND lease = :lease AND {HELD}"
@@ -231,29 +231,41 @@ def stand_still(tx: Transaction, task_id: str, lease: int, stage: str, seconds: 
     )  # fmt: skip
 
 
-def complete_all(tx: Transaction, made: Sequence[Made]) -> list[LeaseLost | None]:
+def complete_all(tx: Transaction, made: Sequence[Made]) -> Pending[Sequence[Exception | None]]:
     """Record successes; LeaseLost for those that were not recorded, because the lease is no longer held."""
-    rows = tx.all(
-        f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
+    complete = f"""UPDATE task_queue SET status = 'completed', stage = made.value ->> 2, progress = 100,
             images = {tx.as_json("made.value ->> 3")}, missing = CAST(made.value ->> 4 AS INTEGER),
             outputs = {tx.as_json("made.value ->> 5")}, deadline_at = NULL, next_poll_at = NULL,
             finished_at = {tx.moment}, updated_at = {tx.moment}
         FROM {tx.rows(":made")} AS made WHERE {_HELD_BY.format("made")}
-        RETURNING task_queue.id, type, charge, {ran(tx)}, {name_of_step()}""",
-        made=encoded(
-            [
-                (each.task_id, each.lease, _stage_of(each), each.images, each.missing, each.outputs)
-                for each in made
-            ]
-        ),
+        RETURNING task_queue.id, type, charge, {ran(tx)}, {name_of_step()}"""
+    given = encoded(
+        [
+            (each.task_id, each.lease, _stage_of(each), each.images, each.missing, each.outputs)
+            for each in made
+        ]
     )
-    remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
-    added = counters.Tally()
-    for row in rows:
-        count_end(added, row, "completed")
-    added.store(tx)
-    ended = {row["id"] for row in rows}
-    return [None if each.task_id in ended else LeaseLost(each.task_id, each.lease) for each in made]
+    if tx.dialect.writes_within_queries:
+        # One exchange with the server: others wait for these locks.
+        ended = tx.change(
+            f"""WITH ended AS ({complete}), unwanted AS ({remote_cancels.wanted_by("ended", tx)}),
+                {counted_ends("ended", "completed")} SELECT id FROM ended""",
+            made=given,
+        )
+    else:
+        rows = tx.all(complete, made=given)
+        remote_cancels.want_cancels(tx, [(row["id"], row["charge"]) for row in rows])
+        added = counters.Tally()
+        for row in rows:
+            count_end(added, row, "completed")
+        added.store(tx)
+        ended = Pending(lambda: rows)
+
+    def answers() -> Sequence[Exception | None]:
+        ids = {row["id"] for row in ended.get()}
+        return [None if each.task_id in ids else LeaseLost(each.task_id, each.lease) for each in made]
+
+    return Pending(answers)
 
 
 def _stage_of(made: Made) -> str:

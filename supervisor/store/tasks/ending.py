@@ -62,6 +62,20 @@ def count_step(added: counters.Tally, row: Row, name: str, outcome: str) -> None
         added.observe("darkroom_step_run_seconds", row["ran"], type=row["type"], step=name, outcome=outcome)
 
 
+def counted_ends(ended: str, outcome: str) -> str:
+    """What `count_end` counts, as parts of a query.  ended: its table of ended tasks, with type, ran and step_name."""
+    of_task = f"""format('{{"outcome":"{outcome}","type":%s}}', to_json(type))"""
+    of_step = (
+        f"""format('{{"outcome":"{outcome}","step":%s,"type":%s}}', to_json(step_name), to_json(type))"""
+    )
+    return f"""observed (name, labels, seconds) AS (
+            SELECT 'darkroom_task_run_seconds', {of_task}, ran FROM {ended} WHERE ran IS NOT NULL
+            UNION ALL SELECT 'darkroom_step_run_seconds', {of_step}, ran FROM {ended}
+                WHERE ran IS NOT NULL AND step_name <> ''),
+        counted AS ({counters.append_observed("observed")}
+            UNION ALL SELECT 'darkroom_tasks_finished_total', {of_task}, '', count(*) FROM {ended} GROUP BY type)"""
+
+
 def name_of_step() -> str:
     """SQL for the name of the step that a row is at; NULL for a type without steps."""
     return "CASE WHEN steps IS NOT NULL THEN steps -> step ->> 'name' END AS step_name"

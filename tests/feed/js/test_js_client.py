@@ -558,7 +558,7 @@ async def test_films_and_data_come_with_whole_addresses_that_are_renewed(
             told = await page.call("uploadFile", str(path))
             assert (told["media_type"], told["name"], told["bytes"]) == ("video/mp4", "fair.mp4", len(MP4))
         await page.until(page.docs, "the work")
-        await shop.write(lambda tx: claims.complete_all(tx, [made]))
+        await shop.write(lambda tx: claims.complete_all(tx, [made]).get())
         await page.until(lambda: page.docs()[0].get("files"), "its film")
         doc = page.docs()[0]
         [shown] = doc["files"]

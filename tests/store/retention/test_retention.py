@@ -386,7 +386,7 @@ def _with_film_and_data(shop: Shop, claim: Claim) -> list[str]:
         for file in files:
             results.add(tx, claim.task_id, claim.charge, "hash", file)
         made = claims.Made(claim.task_id, claim.lease, found.images, found.missing_of(1), found.outputs)
-        assert claims.complete_all(tx, [made]) == [None]
+        assert claims.complete_all(tx, [made]).get() == [None]
 
     shop.store.write(end)
     return [film, data]

@@ -11,6 +11,7 @@ import pytest
 
 from actors.providers.base import ContentRejected, Transient
 from config.steps import Step
+from supervisor.store.counters import counters
 from supervisor.store.feed import works
 from supervisor.store.queue import dispatch as dispatching
 from supervisor.store.retention import ageing
@@ -356,3 +357,17 @@ def test_a_step_made_again_is_kept_less_by_what_was_paid_for_it_in_fact(
 ) -> None:
     resumed = Resumed(1, 2, {1: 3})
     assert resumed.kept_again(step, [2, 3, 4][step], paid) == kept
+
+
+async def test_each_step_of_a_task_is_counted_under_its_name(
+    opened: Callable[..., StepHouse], store: Store
+) -> None:
+    house = opened()
+    await house.live(house.order("portrait"))
+    counted = store.database.read(counters.read_all)
+    for step in STEPS:
+        labels = json.dumps(
+            {"outcome": "completed", "step": step["name"], "type": "portrait"}, separators=(",", ":")
+        )
+        times = counted[("darkroom_step_run_seconds", labels)]
+        assert len(times) == 2 and sum(times.values()) == 1 + times["sum"], "one bucket, and the sum"

@@ -24,7 +24,7 @@ async def printed(shop: Shop, pictures: int = 1, *, type_: str = "photography", 
         thumbnail = {"key": small, "width": 8, "height": 6}
         made.append({"key": key, "width": 20 + n, "height": 10, "thumbnail": thumbnail})
     ended = claims.Made(task_id, claim.lease, made, outputs=outputs)
-    await shop.write(lambda tx: claims.complete_all(tx, [ended]))
+    await shop.write(lambda tx: claims.complete_all(tx, [ended]).get())
     return str(shop.web.sql("SELECT work_id FROM task_queue WHERE id = ?", task_id)[0][0])
 
 
