@@ -17,6 +17,7 @@ from supervisor.store.operators import audit, bulk_actions
 from supervisor.store.operators.audit import Operator
 from supervisor.store.tasks import claims
 from tests.conftest import Clock, Store
+from tests.support.questions import Spy
 
 ANN = Operator("ann", "operator")
 View = dict[str, Any]
@@ -169,6 +170,29 @@ def test_running_tasks_are_released(
     ended = run(store, start(store, "release", user="o-7")["id"])
     assert (ended["done"], ended["refused"], ended["credits"]) == (3, 1, 0)
     assert [store.task(claim.task_id)["status"] for claim in held] == ["pending"] * 3
+
+
+@pytest.mark.parametrize("has_statistics", [False, True])
+def test_a_part_finds_its_few_tasks_by_their_ids_and_not_among_all_that_match(
+    store: Store, failed_task: Callable[..., str], has_statistics: bool
+) -> None:
+    for n in range(40):
+        failed_task(f"o-{n % 9}")
+    if has_statistics:
+        store.write(lambda tx: tx.execute("ANALYZE"))
+    bulk_id = start(store, "retry", type="photography")["id"]
+
+    def explained(tx: Any) -> list[str]:
+        following = bulk_actions.next_tasks(tx, store.settings, bulk_id, 2)
+        assert following is not None
+        if tx.dialect.name == "postgresql":
+            tx.execute("SET LOCAL enable_seqscan = off")
+        spy: Any = Spy(tx, explains=True)
+        assert bulk_actions.do_part(spy, store.settings, bulk_id, following.step, following.tasks)
+        return [plan for plan in spy.plans if "SELECT id FROM task_queue" in plan and "status" in plan]
+
+    plans = store.write(explained)
+    assert plans and not [plan for plan in plans if "task_queue_finished" in plan]
 
 
 def test_what_was_killed_goes_on_where_it_was(store: Store, failed_task: Callable[..., str]) -> None:
