@@ -66,7 +66,8 @@ SHARED = (
     "multiprocessing.popen_fork", "multiprocessing.sharedctypes", "multiprocessing.synchronize", "periodiq",
 )  # fmt: skip
 SHARED_ON_POSTGRES = tuple(
-    f"supervisor.database.postgres.postgres_{name}" for name in ("database", "leader_lock", "wakeups")
+    f"supervisor.database.postgres.postgres_{name}"
+    for name in ("database", "leader_lock", "life_lock", "wakeups")
 )
 SHARED_ON_SQLITE = ("supervisor.database.sqlite.sqlite_leader_lock", "asyncinotify")
 

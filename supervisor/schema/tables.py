@@ -555,6 +555,20 @@ class CutOrder(Table):
         }
 
 
+class UnansweredOrder(Table):
+    """An order of a door without a key that is stored and not answered.  holder: the process that owes the answer."""
+
+    body_hash = Id()
+    task_id = Id()
+    user_openid = Id()
+    door = Id()
+    holder = Id()
+
+    class Meta:
+        primary_key = CompositeKey("body_hash", "task_id")
+        without_rowid = True
+
+
 class Webhook(Table):
     """The address that is notified of a task's end."""
 

@@ -12,6 +12,8 @@ the orders of such users out.  They are tried again, in the order in which they 
 the user, after a pause that grows with their wait.  Left out again and again, they might never meet a free moment of an
 account that is in constant use, so now and then one user's orders wait for their turn at the lock: for a moment only,
 since that takes a writer's thread.
+
+That an order was answered is stored with the next batch, and by itself only while no orders come.
 """
 
 from __future__ import annotations
@@ -20,17 +22,22 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import logging
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from config.settings import Settings
-from supervisor.core.errors import AccountLocked, DatabaseBusy
+from supervisor.core.errors import AccountLocked, DatabaseBusy, Fault
 from supervisor.core.queue_position import WaitingOrder
 from supervisor.database.interface.database import Database, Transaction
+from supervisor.database.interface.errors import DatabaseError
+from supervisor.database.interface.life_lock import LifeLock
 from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.store.tasks import unanswered_orders
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
+from supervisor.store.tasks.unanswered_orders import Unanswered
 
 MOST_STEPS_UNDER_WAY = 2  # one that is committed and one that collects
 MOST_IN_A_CROWD = 256  # others write too
@@ -41,6 +48,10 @@ LEAST_PAUSE_SECONDS = 0.005
 MOST_PAUSE_SECONDS = 0.25
 WAIT_AT_A_LOCK_SECONDS = 0.05
 BETWEEN_VAIN_WAITS_SECONDS = 0.2  # so they take a fifth of one writer thread
+# A process that is killed meanwhile leaves an answered order that looks unanswered.
+ANSWERED_SECONDS = 0.2
+
+log = logging.getLogger("darkroom.web")
 
 
 class _Waiting(NamedTuple):
@@ -54,8 +65,11 @@ class _Waiting(NamedTuple):
 class Submissions:
     """Stores a process's submissions in batches.  Lives on one event loop."""
 
-    def __init__(self, settings: Settings, database: Database, order: FreshOrder) -> None:
-        self._settings, self._database, self._order = settings, database, order
+    def __init__(
+        self, settings: Settings, database: Database, order: FreshOrder, life: LifeLock | None = None
+    ) -> None:
+        self._settings, self._database, self._order, self._life = settings, database, order, life
+        self._answered = _Answered(database, life)
         self._waiting: collections.deque[_Waiting] = collections.deque()  # emptied by the writer's thread
         self._held: dict[str, list[_Waiting]] = {}  # by user: orders that pause, since the account is locked
         self._next_wait_at = 0.0  # when orders may wait at a lock again, by the loop's clock
@@ -76,6 +90,14 @@ class Submissions:
 
     async def _begin_after_reading(self, new: NewTask) -> Submitted:
         return await self._add(new, await self._order.latest())
+
+    def answered(self, order: Unanswered) -> None:
+        """Its whole answer was written: a later equal order is another one."""
+        self._answered.note(order)
+
+    async def close(self) -> None:
+        """Return when it is stored which orders were answered."""
+        await self._answered.store_all()
 
     def _add(self, new: NewTask, order: WaitingOrder) -> asyncio.Future[Submitted]:
         self._pending = order.pending
@@ -103,15 +125,21 @@ class Submissions:
         loop, pending = asyncio.get_running_loop(), self._pending
         began = loop.time()
         crowd: list[_Waiting] = []
+        answered = self._answered.take()
 
         def store(tx: Transaction) -> list[Outcome]:
             self._take_into(crowd)
+            self._answered.forget(tx, answered)
             orders = [each.new for each in crowd]
-            return submit_many(tx, self._settings, orders, pending=pending, waits=False) if orders else []
+            if not orders:
+                return []
+            return submit_many(tx, self._settings, orders, pending=pending, waits=False, life=self._life)
 
         def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
             self._began.remove(began)
             failure = done.exception()
+            if failure is not None:
+                self._answered.put_back(answered)
             if failure is not None and not crowd:
                 # the transaction could not even begin: the waiting callers must get the error
                 self._take_into(crowd)
@@ -166,7 +194,9 @@ class Submissions:
         self._next_wait_at = math.inf
 
         def store(tx: Transaction) -> list[Outcome]:
-            return submit_many(tx, self._settings, [each.new for each in crowd], pending=pending)
+            return submit_many(
+                tx, self._settings, [each.new for each in crowd], pending=pending, life=self._life
+            )
 
         def settle(done: concurrent.futures.Future[list[Outcome]]) -> None:
             failure = done.exception()
@@ -203,3 +233,61 @@ class Submissions:
             answer.set_result(outcome)
         else:
             answer.set_exception(outcome)
+
+
+class _Answered:
+    """Orders whose answers were written, until that is stored.  Lives on the event loop, but for `forget`."""
+
+    def __init__(self, database: Database, life: LifeLock | None) -> None:
+        self._database, self._life = database, life
+        self._orders: list[Unanswered] = []
+        self._alone: asyncio.TimerHandle | None = None
+        self._storing: asyncio.Task[None] | None = None
+
+    def note(self, order: Unanswered) -> None:
+        """It goes with the next batch, or alone after a moment."""
+        if self._life is not None:
+            self._orders.append(order)
+            self._plan()
+
+    def take(self) -> list[Unanswered]:
+        """All of them, to be forgotten now or put back."""
+        taken, self._orders = self._orders, []
+        if self._alone is not None:
+            self._alone.cancel()
+            self._alone = None
+        return taken
+
+    def put_back(self, orders: list[Unanswered]) -> None:
+        """Those that could not be stored."""
+        self._orders = orders + self._orders
+        self._plan()
+
+    def forget(self, tx: Transaction, orders: list[Unanswered]) -> None:
+        """In a writer's thread."""
+        if orders and self._life is not None:
+            unanswered_orders.forget(tx, orders, self._life.name)
+
+    async def store_all(self) -> None:
+        """Return when nothing more is to be stored, or can be."""
+        if self._storing is not None:
+            await self._storing
+        await self._store()
+
+    def _plan(self) -> None:
+        if self._orders and self._alone is None:
+            self._alone = asyncio.get_running_loop().call_later(ANSWERED_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        self._alone = None
+        self._storing = asyncio.create_task(self._store())
+
+    async def _store(self) -> None:
+        orders = self.take()
+        if not orders:
+            return
+        try:
+            await self._database.write_async(lambda tx: self.forget(tx, orders))
+        except (Fault, DatabaseError) as error:
+            log.debug("that orders were answered can't be stored now: %s", error)
+            self.put_back(orders)

@@ -19,6 +19,7 @@ from supervisor.core.errors import RowsLocked
 from supervisor.core.throttle import Pace
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.interface.errors import DatabaseError
+from supervisor.database.open_life_lock import lives_on
 from supervisor.objects.object_store import FileStore, StoreAway
 from supervisor.processes.program_digest import program_digest
 from supervisor.services.file_sweep import delete_doomed, doom_orphans
@@ -33,7 +34,7 @@ from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.retention import ageing
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
-from supervisor.store.tasks import cut_orders, history, idempotency_keys
+from supervisor.store.tasks import cut_orders, history, idempotency_keys, unanswered_orders
 from supervisor.store.webhooks import deliveries
 
 PRUNE_BATCH = 1000
@@ -201,6 +202,8 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
         log_seconds = keep.event_days * DAY_SECONDS
         plain("attempt_log", lambda tx, most: attempt_logs.prune(tx, log_seconds, most))
     plain("refused_order", dead_letters.prune)
+    lives = lives_on(database)
+    care.kind("unanswered_order", database.write(lambda tx: unanswered_orders.note_cuts(tx, lives)).result)
     plain("cut_order", cut_orders.prune)
     plain("token_revocation", lambda tx, most: revocations.prune(tx, time.time(), most))
     database.write(notices.forget_old).result()

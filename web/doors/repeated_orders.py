@@ -1,7 +1,8 @@
 """Orders that were cut off, and their repeats: an SDK that repeats its order gets the task that the first sending made.
 
 Whether a request repeats another is decided in the transaction that stores it (`cut_orders`).  Here each order notes
-that its connection ended before its answer was fully written, and a repeat waits until that is noted.
+that its answer was fully written, or that its connection ended before; a repeat waits until that is noted.  An order of
+a process that was killed has noted neither.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from supervisor.database.interface.database import Database
+from supervisor.database.interface.life_lock import LifeLock
 from supervisor.store.tasks import cut_orders
 from supervisor.store.tasks.new_task import NewTask, Repeatable
 from supervisor.store.tasks.submit import Submitted
+from supervisor.store.tasks.unanswered_orders import Unanswered
 from web.api.tasks import stored
 from web.handling.context import CONTEXT, context_of
 from web.http.detached_work import finished
@@ -30,8 +33,8 @@ Place = tuple[str, str, str]
 class CutOrders:
     """Which orders of this process were cut off a moment ago, and are being noted."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, life: LifeLock) -> None:
+        self._database, self._life = database, life
         self._noting: dict[Place, set[asyncio.Task[None]]] = {}
 
     def note(self, order: Repeatable, submission: asyncio.Future[Submitted]) -> None:
@@ -55,7 +58,7 @@ class CutOrders:
         try:
             task_id = str((await submission).view["task_id"])
             await self._database.write_async(
-                lambda tx: cut_orders.note(tx, task_id, order, time.monotonic() - ended_at)
+                lambda tx: cut_orders.note(tx, task_id, order, time.monotonic() - ended_at, self._life.name)
             )
         except Exception as error:  # a refusal, of which nothing is stored; or a database that is away
             if problem_of(error) is None:
@@ -73,10 +76,14 @@ HandIn = Callable[[NewTask], Awaitable[Submitted]]
 
 
 async def keep_cut_orders(app: web.Application) -> AsyncIterator[None]:
-    """For as long as the application runs."""
-    app[CUT_ORDERS] = CutOrders(app[CONTEXT].database)
+    """For as long as the application runs; so long this process lives for others."""
+    context = app[CONTEXT]
+    context.life.seek()
+    app[CUT_ORDERS] = CutOrders(context.database, context.life)
     yield
     await app[CUT_ORDERS].close()
+    await context.submissions.close()
+    await asyncio.to_thread(context.life.close)
 
 
 class Carried:
@@ -93,11 +100,14 @@ class Carried:
         return self._hand_in
 
     async def __aexit__(self, _: object, reason: BaseException | None, __: object) -> None:
+        keyless = [submission for new, submission in self._under_way if new.key is None]
         if reason is None:
+            for submission in keyless:
+                answered = Unanswered(self._order.body_hash, submission.result().view["task_id"])
+                context_of(self._request).submissions.answered(answered)
             return
-        for new, submission in self._under_way:
-            if new.key is None:  # one with a key is found by its key
-                self._request.app[CUT_ORDERS].note(self._order, submission)
+        for submission in keyless:  # one with a key is found by its key
+            self._request.app[CUT_ORDERS].note(self._order, submission)
         if isinstance(reason, ConnectionError):
             # The caller has gone, or is to come again: nothing more is said, and no half of an answer looks like a
             # whole.
@@ -107,6 +117,7 @@ class Carried:
 
     async def _hand_in(self, new: NewTask) -> Submitted:
         context = context_of(self._request)
+        context.life.seek()  # again, where its connection has broken
         await self._request.app[CUT_ORDERS].noted(self._order.place)
         submission = context.submissions.begin(new)
         self._under_way.append((new, submission))

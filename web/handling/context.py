@@ -18,6 +18,8 @@ from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, Revoked, UserBlocked
 from supervisor.core.fair_turns import Turns
 from supervisor.database.interface.database import READER_THREADS, Database, PendingResult, Transaction
+from supervisor.database.interface.life_lock import LifeLock
+from supervisor.database.open_life_lock import open_life_lock
 from supervisor.objects.disk_space import is_full
 from supervisor.objects.object_store import FileStore, StoreAway
 from supervisor.objects.open_store import open_file_store
@@ -56,7 +58,8 @@ OPEN_TO_BLOCKED = frozenset({"/v1/works/feed", "/v1/works/changes", "/v1/feed-ti
 class Context:
     """The shared parts.  secret signs tokens; signatures of secret_before are valid too.
 
-    start_secret: lets browsers on this host in.  exposition: the text of /metrics, blocking.
+    start_secret: lets browsers on this host in.  exposition: the text of /metrics, blocking.  life: shows that this
+    process lives.
     """
 
     settings: Settings
@@ -67,6 +70,7 @@ class Context:
     hub: Hub
     order: FreshOrder
     submissions: Submissions
+    life: LifeLock
     metrics: WebMetrics
     notices: Notices
     json_thread: concurrent.futures.Executor
@@ -145,6 +149,7 @@ def make_context(
     hub = Hub(metrics.count_deliveries)
     metrics.feed_clients.set_function(lambda: hub.stream_count)
     order = FreshOrder(database, settings)
+    life = open_life_lock(database, settings)
     return Context(
         settings=settings,
         database=database,
@@ -154,7 +159,8 @@ def make_context(
         links=LinkSigner(secret, settings.file_link_seconds, before=before),
         hub=hub,
         order=order,
-        submissions=Submissions(settings, database, order),
+        submissions=Submissions(settings, database, order, life),
+        life=life,
         metrics=metrics,
         notices=Notices(metrics),
         json_thread=concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json"),

@@ -27,14 +27,19 @@ log = logging.getLogger("darkroom.leader_lock")
 PING_SECONDS = 20.0  # what lies between may cut a connection on which nothing is said for a minute
 AGAIN_SECONDS = 1.0  # after a connection that could not be had, or broke
 TRY_POOLED_AGAIN_SECONDS = 30.0
-_KEY = "hashtextextended('darkroom dispatcher of ' || current_schema(), 0)"  # of this schema of this database
+# Of this schema of this database.  {}: SQL for whose lock it is.
+KEY = "hashtextextended('darkroom ' || {} || ' of ' || current_schema(), 0)"
 
 
 class PostgresLeaderLock(LeaderLock):
-    """url: of the server itself, not of a pooler.  on_change: called in another thread when it was got, or lost."""
+    """url: of the server itself, not of a pooler.  on_change: called in another thread when it was got, or lost.
 
-    def __init__(self, url: str, on_change: Callable[[], None]) -> None:
+    whose: which of several locks; letters, digits and spaces.
+    """
+
+    def __init__(self, url: str, on_change: Callable[[], None], whose: str = "dispatcher") -> None:
         self._url, self._on_change = url, on_change
+        self._key = KEY.format(f"'{whose}'")
         self._told_read, self._told_write = os.pipe()
         os.set_blocking(self._told_write, False)
         self._thread: threading.Thread | None = None
@@ -79,7 +84,7 @@ class PostgresLeaderLock(LeaderLock):
             try:
                 with open_session(self._url) as session:
                     if session is None:
-                        log.info("no lock shows that the working dispatcher lives: a pooler lies between")
+                        log.info("no lock shows that this process lives: a pooler lies between")
                         seconds = TRY_POOLED_AGAIN_SECONDS
                     else:
                         self._keep(session)
@@ -96,11 +101,11 @@ class PostgresLeaderLock(LeaderLock):
         ping_at = time.monotonic() + PING_SECONDS
         while not self._is_over:
             if self._is_wanted and not self._is_held:
-                self._note(self._ask(session, f"SELECT pg_try_advisory_lock({_KEY})"))
+                self._note(self._ask(session, f"SELECT pg_try_advisory_lock({self._key})"))
                 self.answers += 1
             elif self._is_held and not self._is_wanted:
                 self._note(False)  # before it is so
-                self._ask(session, f"SELECT pg_advisory_unlock({_KEY})")
+                self._ask(session, f"SELECT pg_advisory_unlock({self._key})")
             ready = readable((self._told_read, session.fileno()), ping_at - time.monotonic())
             if self._told_read in ready:
                 os.read(self._told_read, 4096)

@@ -28,6 +28,7 @@ from supervisor.core.ids import new_ulid
 from supervisor.core.task_params import check_params
 from supervisor.database.interface.database import Transaction
 from supervisor.database.interface.errors import DatabaseError
+from supervisor.database.interface.life_lock import LifeLock
 from supervisor.security.token_proof import is_revoked, owner_of
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import blocks, revocations
@@ -41,6 +42,7 @@ from supervisor.store.tasks import (
     idempotency_keys,
     task_views,
     traces,
+    unanswered_orders,
 )
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.webhooks import deliveries
@@ -86,18 +88,20 @@ def submit_many(
     *,
     pending: int | None = None,
     waits: bool = True,
+    life: LifeLock | None = None,
 ) -> list[Outcome]:
     """Insert and admit tasks; one outcome for each order, in their order.
 
     pending: the number of waiting tasks by a reading of this second (CORRECTNESS 11); None counts them here.
     waits: for accounts that another transaction has locked; otherwise the outcome of such users' orders is
     AccountLocked, and they may be tried again.
+    life: of the process that owes the answers to orders which an SDK may repeat; None where nobody does.
     The outcome of a refused order is one of BadParams, InsufficientCredits, TooManyOpenTasks, QueueFull, KeyReused, or
     IntegrityError if the database refuses it; nothing is stored for it.
     """
     tx.send("SAVEPOINT submission")
     try:
-        outcomes = _submit_together(tx, settings, orders, pending, waits)
+        outcomes = _submit_together(tx, settings, orders, pending, waits, life)
     except DatabaseError as error:
         is_left_out = is_locked(error) and not waits
         if not (is_left_out or is_about_a_row(error)):
@@ -107,13 +111,21 @@ def submit_many(
         if len(orders) == 1:
             outcomes = [AccountLocked() if is_left_out else error]
         else:
-            outcomes = [submit_many(tx, settings, [each], pending=pending, waits=waits)[0] for each in orders]
+            outcomes = [
+                submit_many(tx, settings, [each], pending=pending, waits=waits, life=life)[0]
+                for each in orders
+            ]
     tx.send("RELEASE submission")
     return outcomes
 
 
 def _submit_together(
-    tx: Transaction, settings: Settings, orders: Sequence[NewTask], pending: int | None, waits: bool
+    tx: Transaction,
+    settings: Settings,
+    orders: Sequence[NewTask],
+    pending: int | None,
+    waits: bool,
+    life: LifeLock | None,
 ) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     accepted: dict[int, _Accepted] = {}
@@ -136,6 +148,7 @@ def _submit_together(
             for n, new in enumerate(orders)
             if new.repeats is not None and new.key is None and new.user not in desk.locked
         },
+        life,
     )
     for n, new in enumerate(orders):
         try:
@@ -173,7 +186,22 @@ def _submit_together(
     for n, first in twins.items():
         outcome = outcomes[first]
         outcomes[n] = Submitted(outcome.view, True) if isinstance(outcome, Submitted) else outcome
-    return [outcomes[n] for n in range(len(orders))]
+    told = [outcomes[n] for n in range(len(orders))]
+    if life is not None and life.is_held:
+        _note_unanswered(tx, orders, told, life.name)
+    return told
+
+
+def _note_unanswered(
+    tx: Transaction, orders: Sequence[NewTask], outcomes: Sequence[Outcome], holder: str
+) -> None:
+    owed = [
+        (outcome.view["task_id"], new.repeats)
+        for new, outcome in zip(orders, outcomes, strict=True)
+        if new.repeats is not None and new.key is None and isinstance(outcome, Submitted)
+    ]
+    if owed:
+        unanswered_orders.note(tx, owed, holder)
 
 
 class _Desk:

@@ -15,20 +15,25 @@ POINTS = (BODY, REQUEST, STORED)
 class CuttingProxy:
     """plan: where each of the next POSTs is cut, in their order; what comes after is passed on.
 
-    is_stored: for STORED, returns when the order is.  posts: how many POSTs have come; answers: how many requests have
-    been answered with anything.
+    is_stored: for STORED, returns when the order is.  before_cut: awaited at each of these points, before the cut.
+    posts: how many POSTs have come; answers: how many requests have been answered with anything.
     """
 
     def __init__(self, upstream: str) -> None:
-        split = urlsplit(upstream)
-        self._host, self._port = split.hostname, split.port
+        self.lead_to(upstream)
         self.plan: list[str] = []
         self.is_stored: Callable[[], Awaitable[None]]
+        self.before_cut: Callable[[], Awaitable[None]] = _nothing
         self.posts = self.answers = 0
         self.url = ""
         self._open: set[asyncio.StreamWriter] = set()
         self._all_ended = asyncio.Event()
         self._all_ended.set()
+
+    def lead_to(self, upstream: str) -> None:
+        """Connections that come from now on."""
+        split = urlsplit(upstream)
+        self._host, self._port = split.hostname, split.port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -78,16 +83,15 @@ class CuttingProxy:
         if cut == BODY:
             up_writer.write(head + body[: len(body) // 2])
             await up_writer.drain()
-            return False
-        up_writer.write(head + body)
-        await up_writer.drain()
-        if cut == REQUEST:
-            return False
+        else:
+            up_writer.write(head + body)
+            await up_writer.drain()
         if cut == STORED:
             await self.is_stored()
-            return False
         if cut == ANSWER:
             writer.write(await up_reader.read(1))
+        if cut is not None:
+            await self.before_cut()
             return False
         is_first = True
         while piece := await _answer_or_end(up_reader, reader):
@@ -98,6 +102,10 @@ class CuttingProxy:
             if piece.endswith(b"0\r\n\r\n") or _is_whole(piece):
                 return True
         return False
+
+
+async def _nothing() -> None:
+    pass
 
 
 async def _answer_or_end(up_reader: asyncio.StreamReader, reader: asyncio.StreamReader) -> bytes:
