@@ -162,7 +162,7 @@ async def _record(
         return
     try:
         with tracing.span("record", task_id=claim.task_id, outcome=step.__name__):
-            await worker.write(step, line=claim.task_id)
+            await worker.write(step, order_key=claim.task_id)
         span.set_attributes(outcome=step.__name__)
         _so_far(bound, running).info("attempt_ended", outcome=step.__name__)
     except LeaseLost:

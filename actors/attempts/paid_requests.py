@@ -108,7 +108,7 @@ class PaidRequest:
             remote_jobs.settle(tx, self.evidence, state)
             self._note(tx, error)
 
-        self._database.write(write_down, line=self._task_id)
+        self._database.write(write_down, order_key=self._task_id)
 
     def _note(self, tx: Transaction, error: BaseException | None) -> None:
         note_end(tx, self._name, error, probe=self.evidence.probe)

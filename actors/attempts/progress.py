@@ -54,5 +54,5 @@ class ProgressReport:
         percent, stage = now
         # Not awaited: another report follows a failed one, and the heartbeat notices a lost lease.
         said = claims.Report(self._task_id, self._lease, percent, stage)
-        self._database.write(BatchedStep("reported", claims.report_all, said), line=self._task_id)
+        self._database.write(BatchedStep("reported", claims.report_all, said), order_key=self._task_id)
         self._timer = asyncio.get_running_loop().call_later(SECONDS_BETWEEN_WRITES, self._write)

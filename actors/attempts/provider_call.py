@@ -68,7 +68,7 @@ async def _ask_to_the_end(
         if isinstance(error, ProviderError):
             outcome = end_of_call(error)
         if spent.is_known:  # a refusal, or an unusable result, may cost too
-            worker.database.write(spent.note, line=job.task_id)
+            worker.database.write(spent.note, order_key=job.task_id)
         if request is not None:
             request.broke_off(error)
         raise

@@ -259,7 +259,7 @@ class _Making:
             ):
                 files = await store_pictures(self._worker, claim, done, self.room, job=job)
                 if files or request is not None or spent.is_known:
-                    await self._worker.write(say_so, line=claim.task_id)
+                    await self._worker.write(say_so, order_key=claim.task_id)
         except BaseException as error:
             if request is not None:
                 request.broke_off(error)

@@ -101,7 +101,7 @@ class Room:
         try:
             await self._worker.database.write_async(
                 lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, stage, seconds),
-                line=claim.task_id,
+                order_key=claim.task_id,
             )
         except Fault as fault:
             log.warning("wait_not_shown", task=claim.task_id, reason=str(fault))

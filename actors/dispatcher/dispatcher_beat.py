@@ -70,9 +70,13 @@ class Waited(Database):
         self._database, self._pulse = database, pulse
 
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
+        self,
+        step: Callable[[Transaction], T],
+        *,
+        order_key: str | None = None,
+        lock_seconds: float | None = None,
     ) -> concurrent.futures.Future[T]:
-        return self._database.write(step, line=line, lock_seconds=lock_seconds)
+        return self._database.write(step, order_key=order_key, lock_seconds=lock_seconds)
 
     def write_now(self, step: Callable[[Transaction], T], *, lock_seconds: float | None = None) -> T:
         with self._pulse.waiting():

@@ -287,7 +287,7 @@ class Worker:
         silent = time.monotonic() - self._renewed_at
         return silent < self.settings.silent_seconds
 
-    async def write(self, step: Callable[[Transaction], T], *, line: str | None = None) -> T:
+    async def write(self, step: Callable[[Transaction], T], *, order_key: str | None = None) -> T:
         """Store a result: the step is repeated while the database can't be written.
 
         It is also repeated if its outcome is unknown: the lease ensures that it is stored once.  It ends with the
@@ -295,7 +295,7 @@ class Worker:
         """
         while True:
             try:
-                return await self.database.write_async(step, line=line)
+                return await self.database.write_async(step, order_key=order_key)
             except (DatabaseBusy, OutcomeUnknown) as fault:
                 log.warning("write_delayed", worker=self.id, reason=str(fault))
                 await asyncio.sleep(BUSY_AGAIN_SECONDS)

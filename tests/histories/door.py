@@ -29,16 +29,16 @@ class Door(Database):
     def __init__(self, world: World, process: Process) -> None:
         super().__init__()
         self._world, self._process = world, process
-        self._lines: dict[str, collections.deque[Callable[[], None]]] = {}
+        self._queued: dict[str, collections.deque[Callable[[], None]]] = {}
 
     def write(
         self,
         step: Callable[[Transaction], Any],
         *,
-        line: str | None = None,
+        order_key: str | None = None,
         lock_seconds: float | None = None,
     ) -> Any:
-        return self._hand_in(step, "write", line)
+        return self._hand_in(step, "write", order_key)
 
     def write_now(self, step: Callable[[Transaction], Any], *, lock_seconds: float | None = None) -> Any:
         if current() is None:
@@ -59,28 +59,35 @@ class Door(Database):
     def close(self) -> None:
         pass
 
-    def _hand_in(self, step: Callable[[Transaction], Any], kind: str, line: str | None = None) -> Awaited:
+    def _hand_in(
+        self, step: Callable[[Transaction], Any], kind: str, order_key: str | None = None
+    ) -> Awaited:
         future = Awaited()
         if self._process.is_dead:
             return future
-        queued = self._lines.get(line) if line is not None else None
-        if queued is not None:  # an earlier step of this line is not stored yet
-            queued.append(lambda: self._begin(step, kind, line, future))
+        queued = self._queued.get(order_key) if order_key is not None else None
+        if queued is not None:  # an earlier step with this key is not stored yet
+            queued.append(lambda: self._begin(step, kind, order_key, future))
             return future
-        if line is not None:
-            self._lines[line] = collections.deque()
-        self._begin(step, kind, line, future)
+        if order_key is not None:
+            self._queued[order_key] = collections.deque()
+        self._begin(step, kind, order_key, future)
         return future
 
     def _begin(
-        self, step: Callable[[Transaction], Any], kind: str, line: str | None, future: Awaited
+        self, step: Callable[[Transaction], Any], kind: str, order_key: str | None, future: Awaited
     ) -> None:
         self._world.loop.in_world(
-            self._world.delay(), self._run, step, kind, line, future, self._world.loop.time()
+            self._world.delay(), self._run, step, kind, order_key, future, self._world.loop.time()
         )
 
     def _run(
-        self, step: Callable[[Transaction], Any], kind: str, line: str | None, future: Awaited, since: float
+        self,
+        step: Callable[[Transaction], Any],
+        kind: str,
+        order_key: str | None,
+        future: Awaited,
+        since: float,
     ) -> None:
         world, result, error = self._world, None, None
         if self._process.is_dead and world.draw.random() < 0.5:
@@ -89,11 +96,11 @@ class Door(Database):
         if away > 0:
             left = since + BUSY_SECONDS - world.loop.time()
             if left > 0:
-                world.loop.in_world(min(away, left) + 0.01, self._run, step, kind, line, future, since)
+                world.loop.in_world(min(away, left) + 0.01, self._run, step, kind, order_key, future, since)
                 return
             error = DatabaseBusy("The database was away for 15 s; nothing was stored.")
         if error is None and not future.set_running_or_notify_cancel():
-            self._end_line(line)
+            self._end_order_key(order_key)
             return
         if error is None:
             try:
@@ -103,7 +110,7 @@ class Door(Database):
             else:
                 if kind == "write" and world.is_postgres and world.chance(0.002):
                     error = OutcomeUnknown()  # stored, and its answer lost
-        self._end_line(line)
+        self._end_order_key(order_key)
         wait = OUTCOME_SECONDS if isinstance(error, OutcomeUnknown) else world.delay()
         if error is None and kind == "write" and world.model.changed and world.worker_of(self._process):
             if world.chance(0.03):
@@ -120,11 +127,11 @@ class Door(Database):
         else:
             future.set_exception(error)
 
-    def _end_line(self, line: str | None) -> None:
-        if line is None:
+    def _end_order_key(self, order_key: str | None) -> None:
+        if order_key is None:
             return
-        queued = self._lines[line]
+        queued = self._queued[order_key]
         if queued:
             queued.popleft()()
         else:
-            del self._lines[line]
+            del self._queued[order_key]

@@ -129,7 +129,7 @@ async def test_a_stage_reported_before_the_wait_is_not_written_after_it(
     progress.report(85, "collecting the pictures")  # it is written a moment later
     progress.waits(WAITING)
     await store.database.write_async(
-        lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, WAITING, 60), line=claim.task_id
+        lambda tx: claims.stand_still(tx, claim.task_id, claim.lease, WAITING, 60), order_key=claim.task_id
     )
     await until(lambda: store.task(claim.task_id)["progress"] == 85, "what was reported is written")
     progress.close()

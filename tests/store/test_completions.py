@@ -89,7 +89,7 @@ def test_a_completion_is_one_exchange_with_the_server(
         return answer(self, cursor)
 
     monkeypatch.setattr(Connection, "answer", counting)
-    store.database.write(completed(claim, [], {1}), line=claim.task_id).result(timeout=90)
+    store.database.write(completed(claim, [], {1}), order_key=claim.task_id).result(timeout=90)
     assert len(sent) == 1 and store.task(claim.task_id)["status"] == "completed"
 
 
@@ -101,8 +101,8 @@ def test_a_completion_whose_answer_was_lost_is_of_unknown_outcome_and_is_stored_
     wire.cut = lambda: next(cuts, None)
     with contextlib.closing(PostgresDatabase(wire.url)) as wired:
         with pytest.raises(OutcomeUnknown):
-            wired.write(completed(claim, [], {1}), line=claim.task_id).result(timeout=90)
+            wired.write(completed(claim, [], {1}), order_key=claim.task_id).result(timeout=90)
         with pytest.raises(LeaseLost):  # what the worker meets as it stores it again
-            wired.write(completed(claim, [], {1}), line=claim.task_id).result(timeout=90)
+            wired.write(completed(claim, [], {1}), order_key=claim.task_id).result(timeout=90)
     assert store.task(claim.task_id)["status"] == "completed"
     assert _counted(store)[("darkroom_tasks_finished_total", OF)] == {"": 1}

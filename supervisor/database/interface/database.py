@@ -10,7 +10,7 @@ So a step does nothing but read and write through its Transaction: it takes noth
 uses only its arguments.
 
 *Not* promised: the order of steps, even of one caller that does not wait between them, unless they name the same
-line.
+`order_key`.
 """
 
 from __future__ import annotations
@@ -312,13 +312,17 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
+        self,
+        step: Callable[[Transaction], T],
+        *,
+        order_key: str | None = None,
+        lock_seconds: float | None = None,
     ) -> concurrent.futures.Future[T]:
         """Hand a step to the writer; its result comes after the commit.
 
-        line: the id of the one task that the step concerns.  Steps of one line are committed in the order of the calls;
-        steps of several lines may share a transaction.  Another name than a task's id makes a line too; its steps must
-        lock nothing that others wait for.
+        order_key: the id of the one task that the step concerns.  Steps with the same key are committed in the order of
+        the calls; those with several keys may share a transaction.  Another name than a task's id may be a key; its
+        steps must lock nothing that others wait for.
         lock_seconds: so long the step may wait for a row that another transaction has locked; then it fails with
         RowsLocked.  None: for as long as callers wait, while other steps go on.
         The future raises the step's exception, or DatabaseBusy if no lock could be obtained in time.
@@ -342,10 +346,14 @@ class Database(abc.ABC):
         """Finish all steps that were passed in, close every connection."""
 
     async def write_async(
-        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
+        self,
+        step: Callable[[Transaction], T],
+        *,
+        order_key: str | None = None,
+        lock_seconds: float | None = None,
     ) -> T:
         """`write`, awaited.  A cancelled caller does not take the step back: it is committed or not as a whole."""
-        return await asyncio.wrap_future(self.write(step, line=line, lock_seconds=lock_seconds))
+        return await asyncio.wrap_future(self.write(step, order_key=order_key, lock_seconds=lock_seconds))
 
     async def read_async(self, query: Callable[[Transaction], T]) -> T:
         """`read` in one of a few reader threads."""

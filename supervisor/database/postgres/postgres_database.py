@@ -2,9 +2,9 @@
 
 A few writer threads take steps in the order of the calls.
 
-- A step that names its task (`line`) may share a transaction with other waiting steps that name their tasks.  All their
-rows
-  are locked at the beginning, in the one order of locks (CORRECTNESS 27), so that transactions never wait in a circle.
+- A step that names its task (`order_key`) may share a transaction with other waiting steps that name theirs.  All their
+  rows are locked at the beginning, in the one order of locks (CORRECTNESS 27), so that transactions never wait
+  in a circle.
 - Steps of one kind are merged into one statement, because the locks are held until the commit.
 - A step that names no task has a transaction of its own.  Its statements take their locks in the same order.
 - If one step of a shared transaction fails, nothing is stored, and each step is run again by itself.
@@ -40,11 +40,11 @@ MOST_STEPS_TOGETHER = 100
 
 
 class _Step(NamedTuple):
-    """A queued step.  line: steps of the same line must keep their order.  lock_seconds: as in `Database.write`."""
+    """A queued step.  order_key: steps with the same one keep their order.  lock_seconds: as in `Database.write`."""
 
     step: Callable[[Transaction], Any]
     future: concurrent.futures.Future[Any]
-    line: str | None
+    order_key: str | None
     lock_seconds: float | None
 
 
@@ -71,20 +71,24 @@ class PostgresDatabase(Database):
         os.register_at_fork(after_in_child=functools.partial(_forget_the_parents, weakref.ref(self)))
 
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
+        self,
+        step: Callable[[Transaction], T],
+        *,
+        order_key: str | None = None,
+        lock_seconds: float | None = None,
     ) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         if not self._threads:
             self._start_writers()
-        handed_in = _Step(step, future, line, lock_seconds)
+        handed_in = _Step(step, future, order_key, lock_seconds)
         with self._guard:
             self._unfinished += 1
-            queued = self._lines.get(line) if line is not None else None
-            if queued is not None:  # an earlier step of this line is not committed yet
+            queued = self._queued.get(order_key) if order_key is not None else None
+            if queued is not None:  # an earlier step with this key is not committed yet
                 queued.append(handed_in)
                 return future
-            if line is not None:
-                self._lines[line] = collections.deque()
+            if order_key is not None:
+                self._queued[order_key] = collections.deque()
         self._steps.put(handed_in)
         return future
 
@@ -116,7 +120,7 @@ class PostgresDatabase(Database):
         self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
         self._guard = threading.Condition()
         self._unfinished = 0
-        self._lines: dict[str, collections.deque[_Step]] = {}
+        self._queued: dict[str, collections.deque[_Step]] = {}
         self._threads = []
         self._locked = LockedSteps(self._attempt, self._give_up)
         self._readers = None
@@ -138,7 +142,7 @@ class PostgresDatabase(Database):
         """A writer thread."""
         while (taken := self._steps.get()) is not None:
             several, following = [taken], None
-            while following is None and taken.line is not None and len(several) < MOST_STEPS_TOGETHER:
+            while following is None and taken.order_key is not None and len(several) < MOST_STEPS_TOGETHER:
                 try:
                     another = self._steps.get_nowait()
                 except queue.Empty:
@@ -146,7 +150,7 @@ class PostgresDatabase(Database):
                 if another is None:
                     self._steps.put(None)  # the request to end is for the next turn
                     break
-                if another.line is None:
+                if another.order_key is None:
                     following = another
                 else:
                     several.append(another)
@@ -230,18 +234,18 @@ class PostgresDatabase(Database):
             ended.future.set_exception(error)
 
     def _note_end(self, ended: _Step) -> None:
-        """Let the next step of its line run."""
+        """Let the next step with its key run."""
         with self._guard:
             self._unfinished -= 1
             if self._unfinished == 0:
                 self._guard.notify_all()
-            if ended.line is None:
+            if ended.order_key is None:
                 return
-            queued = self._lines[ended.line]
+            queued = self._queued[ended.order_key]
             if queued:
                 self._steps.put(queued.popleft())
             else:
-                del self._lines[ended.line]
+                del self._queued[ended.order_key]
 
 
 def _run_together(tx: Transaction, several: list[_Step]) -> Pending[list[Any]]:
@@ -250,13 +254,13 @@ def _run_together(tx: Transaction, several: list[_Step]) -> Pending[list[Any]]:
     for place, each in enumerate(several):
         kind = each.step.together if isinstance(each.step, BatchedStep) else place
         alike.setdefault(kind, []).append(place)
-    lines = [each.line for each in several if each.line is not None]
+    tasks = [each.order_key for each in several if each.order_key is not None]
     is_one_statement = len(alike) == 1 and isinstance(several[0].step, BatchedStep)
     if is_one_statement:
         # Also for a single step: what its statement reads, it reads after the wait for the lock.
-        lock_tasks(tx, lines)
+        lock_tasks(tx, tasks)
     elif len(several) > 1:
-        lock_tasks_and_accounts(tx, lines)
+        lock_tasks_and_accounts(tx, tasks)
     pending = [(places, _answers(tx, [several[place].step for place in places])) for places in alike.values()]
 
     def results() -> list[Any]:

@@ -100,11 +100,11 @@ def sqlite_file(url: str) -> tuple[Path, str]:
 
 
 class _Step(NamedTuple):
-    """A queued step.  line: steps of the same line run in the order of the calls."""
+    """A queued step.  order_key: steps with the same one run in the order of the calls."""
 
     step: Callable[[Transaction], Any]
     future: concurrent.futures.Future[Any]
-    line: str | None = None
+    order_key: str | None = None
 
 
 _Done = tuple["concurrent.futures.Future[Any]", Any, Exception | None]
@@ -132,7 +132,11 @@ class SqliteDatabase(Database):
         self._look = self._unopened()
 
     def write(
-        self, step: Callable[[Transaction], T], *, line: str | None = None, lock_seconds: float | None = None
+        self,
+        step: Callable[[Transaction], T],
+        *,
+        order_key: str | None = None,
+        lock_seconds: float | None = None,
     ) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         if self._thread is None:
@@ -140,7 +144,7 @@ class SqliteDatabase(Database):
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._write_steps, name="db-writer", daemon=True)
                     self._thread.start()
-        self._steps.put(_Step(step, future, line))
+        self._steps.put(_Step(step, future, order_key))
         return future
 
     def write_now(self, step: Callable[[Transaction], T], *, lock_seconds: float | None = None) -> T:
@@ -340,21 +344,21 @@ class _ReaderOfThread(threading.local):
 
 def _alike(batch: Sequence[_Step]) -> list[list[_Step]]:
     """The steps in their running order.  Steps of one kind run as one, unless a step would overtake, or join, another
-    step of its line."""
+    step with its order key."""
     runs: list[list[_Step]] = []
     open_runs: dict[Any, int] = {}  # the last run of each kind
-    last: dict[str, int] = {}  # the run with the last step of each line
+    last: dict[str, int] = {}  # the run with the last step with each order key
     for each in batch:
         kind = each.step.together if isinstance(each.step, BatchedStep) else None
         place = open_runs.get(kind, -1) if kind is not None else -1
-        if place < 0 or (each.line is not None and last.get(each.line, -1) >= place):
+        if place < 0 or (each.order_key is not None and last.get(each.order_key, -1) >= place):
             place = len(runs)
             runs.append([])
             if kind is not None:
                 open_runs[kind] = place
         runs[place].append(each)
-        if each.line is not None:
-            last[each.line] = place
+        if each.order_key is not None:
+            last[each.order_key] = place
     return runs
 
 

@@ -122,7 +122,7 @@ def test_steps_that_are_alike_are_run_as_one_each_with_its_own_answer(
 ) -> None:
     adding = Adding()
     with gathering(database):
-        futures = [database.write(adding.step(name), line=name) for name in ("a", "wrong", "b")]
+        futures = [database.write(adding.step(name), order_key=name) for name in ("a", "wrong", "b")]
     assert (futures[0].result(30), futures[2].result(30)) == ("a", "b")
     with pytest.raises(KeyError):
         futures[1].result(30)
@@ -135,7 +135,7 @@ def test_a_failing_step_among_equal_ones_undoes_only_itself(
 ) -> None:
     adding = Adding()
     with gathering(database):
-        futures = [database.write(adding.step(name), line=name) for name in ("a", "bad", "b")]
+        futures = [database.write(adding.step(name), order_key=name) for name in ("a", "bad", "b")]
     with pytest.raises(ValueError, match="after writing"):
         futures[1].result(30)
     assert (futures[0].result(30), futures[2].result(30)) == ("a", "b")
@@ -148,11 +148,11 @@ def test_equal_steps_keep_the_order_of_their_queue(
     adding, other = Adding(), Adding()
     with gathering(database):
         futures = [
-            database.write(adding.step("a1"), line="a"),
-            database.write(other.step("b1"), line="b"),
-            database.write(adding.step("b2"), line="b"),
-            database.write(adding.step("c1"), line="c"),
-            database.write(adding.step("c2"), line="c"),
+            database.write(adding.step("a1"), order_key="a"),
+            database.write(other.step("b1"), order_key="b"),
+            database.write(adding.step("b2"), order_key="b"),
+            database.write(adding.step("c1"), order_key="c"),
+            database.write(adding.step("c2"), order_key="c"),
         ]
     for future in futures:
         future.result(30)

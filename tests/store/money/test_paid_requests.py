@@ -77,7 +77,7 @@ class LosesTheFirstAnswer:
     def __init__(self, store: Store, *, stores_it: bool) -> None:
         self._store, self._stores_it, self._is_first = store, stores_it, True
 
-    async def write_async(self, step: Any, *, line: str | None = None) -> Any:
+    async def write_async(self, step: Any, *, order_key: str | None = None) -> Any:
         is_first, self._is_first = self._is_first, False
         done = await self._store.database.write_async(step) if self._stores_it or not is_first else None
         if is_first:

@@ -79,8 +79,8 @@ def test_steps_of_tasks_whose_user_is_locked_hold_up_no_other_task_and_keep_thei
 
         return BatchedStep("staged", together, (task_id, number))
 
-    held = [store.database.write(step(each, number), line=each) for number in (1, 2) for each in of_held]
-    store.database.write(step(of_free, 1), line=of_free).result(DEADLINE_SECONDS)
+    held = [store.database.write(step(each, number), order_key=each) for number in (1, 2) for each in of_held]
+    store.database.write(step(of_free, 1), order_key=of_free).result(DEADLINE_SECONDS)
     store.database.write(lambda tx: _add(tx, "a beat")).result(DEADLINE_SECONDS)
     assert not any(each.done() for each in held)
     other.execute("ROLLBACK")

@@ -213,7 +213,7 @@ def test_steps_of_a_queue_are_stored_in_their_order(database: PostgresDatabase, 
         order.append(n)
 
     beside = [database.write(lambda tx: tx.value("SELECT pg_sleep(0.001)")) for _ in range(30)]
-    futures = [database.write(lambda tx, n=n: note(tx, n), line="t-1") for n in range(40)]
+    futures = [database.write(lambda tx, n=n: note(tx, n), order_key="t-1") for n in range(40)]
     assert futures[17].cancel()
     for each in [*beside, *futures[:17], *futures[18:]]:
         each.result(90)
@@ -253,7 +253,7 @@ def test_steps_of_tasks_that_wait_share_a_transaction(database: PostgresDatabase
         return tx.value("SELECT CAST(pg_current_xact_id() AS text)")
 
     with gathering(database):
-        joined = [database.write(whose, line=f"t-{n}") for n in range(60)]
+        joined = [database.write(whose, order_key=f"t-{n}") for n in range(60)]
     with gathering(database):
         apart = [database.write(whose) for _ in range(20)]
     assert len({each.result(90) for each in joined}) <= 4, "sixty in as few as may be"
@@ -269,7 +269,7 @@ def test_one_that_fails_among_many_takes_only_itself_back(
 
     with gathering(database):
         futures: list[Future[Any]] = [
-            database.write(lambda tx, n=n: half(tx) if n == 7 else _add(tx, f"{n}"), line=f"t-{n}")
+            database.write(lambda tx, n=n: half(tx) if n == 7 else _add(tx, f"{n}"), order_key=f"t-{n}")
             for n in range(20)
         ]
     with pytest.raises(ValueError, match="after writing"):
@@ -293,7 +293,7 @@ def test_tasks_of_the_same_users_in_any_order_never_deadlock(
 
     with gathering(database), gathering(other):
         futures = [
-            (database, other)[n % 3 == 0].write(lambda tx, each=each: cancel(tx, each), line=each)
+            (database, other)[n % 3 == 0].write(lambda tx, each=each: cancel(tx, each), order_key=each)
             for n, each in enumerate(random.sample(mine, len(mine)))
         ]
     assert {each.result(90) for each in futures} == {"cancelled"}
@@ -306,7 +306,7 @@ def test_tasks_of_the_same_users_in_any_order_never_deadlock(
 
 def test_closing_finishes_the_submitted_steps(settings: Settings, producer: Plain) -> None:
     database = PostgresDatabase(settings.database_url)
-    futures = [database.write(lambda tx, n=n: _add(tx, f"{n}"), line=f"{n % 3}") for n in range(60)]
+    futures = [database.write(lambda tx, n=n: _add(tx, f"{n}"), order_key=f"{n % 3}") for n in range(60)]
     database.close()
     assert all(each.done() for each in futures) and len(_names(producer)) == 60
 
@@ -436,7 +436,7 @@ def test_steps_that_are_alike_are_done_in_one_go_and_a_refusal_reaches_its_own_c
         return [n // 2 if n % 2 == 0 else ValueError(f"{n} is odd") for n in numbers]
 
     with gathering(database):
-        futures = [database.write(BatchedStep("halved", halve, n), line=f"{n}") for n in range(8)]
+        futures = [database.write(BatchedStep("halved", halve, n), order_key=f"{n}") for n in range(8)]
     assert [futures[n].result(90) for n in range(0, 8, 2)] == [0, 1, 2, 3]
     for n in range(1, 8, 2):
         with pytest.raises(ValueError, match=f"{n} is odd"):

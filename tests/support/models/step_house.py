@@ -151,19 +151,19 @@ class Mortal:
             raise Killed
         return await self._database.read_async(query)
 
-    async def write_async(self, step: Any, *, line: str | None = None) -> Any:
+    async def write_async(self, step: Any, *, order_key: str | None = None) -> Any:
         if self.is_dead:
             raise Killed
         self.commits.append(getattr(step, "__name__", "batched"))
         if len(self.commits) != self._dies_at:
-            return await self._database.write_async(step, line=line)
+            return await self._database.write_async(step, order_key=order_key)
         self.is_dead = True
         if self._after:
-            await self._database.write_async(step, line=line)
+            await self._database.write_async(step, order_key=order_key)
         raise Killed
 
-    def write(self, step: Any, *, line: str | None = None) -> Any:
-        return None if self.is_dead else self._database.write(step, line=line)
+    def write(self, step: Any, *, order_key: str | None = None) -> Any:
+        return None if self.is_dead else self._database.write(step, order_key=order_key)
 
 
 class StepHouse:
