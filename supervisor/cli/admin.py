@@ -136,7 +136,8 @@ def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
     """
     import time
 
-    from supervisor.cli.operate import write_database
+    from supervisor.cli.operate import acts_elsewhere, ask, write_database
+    from supervisor.cli.users import path_of_user
     from supervisor.security.tokens import is_user_name
     from supervisor.store.operators import administration
 
@@ -147,7 +148,13 @@ def revoke(user: str | None, token_id: str | None, as_json: bool) -> None:
         raise WrongUsage(f"{name!r} names nothing: 1-128 characters without control characters.")
     now, operator = time.time(), operator_of_command()
     revoke_it = administration.revoke_token if user is None else administration.revoke_user
-    write_database(settings_of_command(), lambda tx: revoke_it(tx, operator, name, now))
+    settings = settings_of_command()
+    if not acts_elsewhere(settings):
+        write_database(settings, lambda tx: revoke_it(tx, operator, name, now))
+    elif user is None:
+        raise WrongUsage("One token is revoked on a host of the system, without DARKROOM_TOKEN.")
+    else:
+        ask(settings, "POST", path_of_user(user, "revoke"))
     what, said = (
         ("id", f"the token {name} is") if user is None else ("user", f"the tokens that {name} had are")
     )
@@ -171,19 +178,22 @@ def grant(user: str, amount: int, reference: str | None, as_json: bool) -> None:
     darkroom credits grant o-7 100
     darkroom credits grant o-7 100 --reference order-4711   # sent again, it grants nothing more
     """
-    from supervisor.cli.operate import write_database
+    from supervisor.cli.operate import acts_elsewhere, ask, write_database
+    from supervisor.cli.users import path_of_user
     from supervisor.core.ids import new_ulid
     from supervisor.store.operators import administration
 
     check_user(user)
-    unique = f"command:{reference or new_ulid()}"
-    operator = operator_of_command()
-    given = write_database(
-        settings_of_command(), lambda tx: administration.grant(tx, operator, user, amount, unique)
-    )
-    balance = given.balance
-    if not given.is_new:
-        raise Failed(f"The reference {reference} was granted before; {given.user} has {balance} credits.")
+    operator, settings = operator_of_command(), settings_of_command()
+    if acts_elsewhere(settings):
+        body = {"amount": amount, "reference": reference or new_ulid()}
+        balance = ask(settings, "POST", path_of_user(user, "grants"), json=body)["balance"]
+    else:
+        unique = f"command:{reference or new_ulid()}"
+        given = write_database(settings, lambda tx: administration.grant(tx, operator, user, amount, unique))
+        balance = given.balance
+        if not given.is_new:
+            raise Failed(f"The reference {reference} was granted before; {given.user} has {balance} credits.")
     print_either(
         as_json, {"user": user, "granted": amount, "balance": balance}, f"{user} has {balance} credits"
     )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import click
 
 from supervisor.cli.base import Failed, WrongUsage, check_user, operator_of_command, settings_of_command
 from supervisor.cli.shown.output import json_option, print_either
+
+
+def path_of_user(user: str, *what: str) -> str:
+    """The operators' address of a user, or of what may be done to one."""
+    return "/".join(("/v1/ops/users", quote(user, safe=""), *what))
 
 
 @click.command("user")
@@ -19,8 +26,6 @@ def show_user(user: str, as_json: bool) -> None:
     \b
     darkroom user o-7
     """
-    from urllib.parse import quote
-
     from supervisor.cli.operate import ask, read_database
     from supervisor.cli.shown.user_lines import user_lines
     from supervisor.store.operators import user_view
@@ -28,7 +33,7 @@ def show_user(user: str, as_json: bool) -> None:
     check_user(user)
     settings = settings_of_command()
     if settings.url:
-        view = ask(settings, "GET", f"/v1/ops/users/{quote(user, safe='')}")
+        view = ask(settings, "GET", path_of_user(user))
     else:
         view = read_database(settings, lambda tx: user_view.read(tx, settings, user))
     if view is None:
@@ -48,18 +53,19 @@ def block(user: str, reason: str, as_json: bool) -> None:
     \b
     darkroom block o-7 --reason "stolen card"
     """
-    from supervisor.cli.operate import write_database
+    from supervisor.cli.operate import acts_elsewhere, ask, write_database
     from supervisor.store.operators import administration
 
     check_user(user)
     if not (0 < len(reason.strip()) <= 200 and reason.isprintable()):
         raise WrongUsage("--reason must be one line of 1 to 200 characters.")
-    operator = operator_of_command()
-    stands = write_database(
-        settings_of_command(), lambda tx: administration.block(tx, operator, user, reason.strip())
-    )
+    operator, settings = operator_of_command(), settings_of_command()
+    if acts_elsewhere(settings):
+        stands = ask(settings, "POST", path_of_user(user, "block"), json={"reason": reason.strip()})
+    else:
+        stands = write_database(settings, lambda tx: administration.block(tx, operator, user, reason.strip()))
     print_either(
-        as_json, {"user": user, **stands}, f"{user} is blocked since {stands['since']}: {stands['reason']}"
+        as_json, {**stands, "user": user}, f"{user} is blocked since {stands['since']}: {stands['reason']}"
     )
 
 
@@ -72,12 +78,14 @@ def unblock(user: str, as_json: bool) -> None:
     \b
     darkroom unblock o-7
     """
-    from supervisor.cli.operate import write_database
+    from supervisor.cli.operate import acts_elsewhere, ask, write_database
     from supervisor.store.operators import administration
 
     check_user(user)
-    operator = operator_of_command()
-    if not write_database(settings_of_command(), lambda tx: administration.unblock(tx, operator, user)):
+    operator, settings = operator_of_command(), settings_of_command()
+    if acts_elsewhere(settings):
+        ask(settings, "DELETE", path_of_user(user, "block"))
+    elif not write_database(settings, lambda tx: administration.unblock(tx, operator, user)):
         raise Failed(f"{user} is not blocked.")
     print_either(as_json, {"user": user, "blocked": False}, f"{user} is no longer blocked")
 
