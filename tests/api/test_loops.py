@@ -13,10 +13,9 @@ from supervisor.core.errors import DatabaseBusy
 from tests.support.houses.web_server import Web, until
 from web.app import revoked_streams
 from web.feed.hub import Hub
-from web.handling import background_loops
+from web.handling import background_loops, notices
 from web.handling.background_loops import repeat
-from web.limits import notices
-from web.limits.notices import Notices
+from web.handling.notices import Notices
 
 
 @pytest.fixture(autouse=True)

@@ -34,10 +34,10 @@ from tests.support.houses.web_server import (
     picture_bytes,
     running_web,
 )
+from web.access.authentication import DOORS, FEED_PATH, OPEN_PATHS
 from web.app import revoked_streams
 from web.app.app import ADDRESSES
 from web.app.revoked_streams import look_once
-from web.handling.authentication import DOORS, FEED_PATH, OPEN_PATHS
 
 GUARDED = [
     each for each in ADDRESSES if each.path.startswith(("/v1/", *DOORS)) and each.path not in OPEN_PATHS

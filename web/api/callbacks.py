@@ -13,10 +13,10 @@ from aiohttp import web
 from supervisor.security.tokens import BadToken, read_callback_token
 from supervisor.store.remote import remote_reports
 from web.handling.context import context_of
-from web.handling.quotas import count_stranger
 from web.http.body_reader import read_body
 from web.http.detached_work import finished
 from web.http.problems import Problem
+from web.limits.rate_limits import count_stranger
 
 PATH = "/v1/callbacks/{token}"
 MOST_BYTES = 1024 * 1024

@@ -21,12 +21,12 @@ from supervisor.core.errors import Fault
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.security.tokens import Identity
 from supervisor.store.limits.notices import Notice
+from web.access.authentication import TICKET, unauthorized
 from web.feed.feed_event import EventId, bye_frame, change_frame, parse_event_id, retry_field, snapshot_frame
 from web.feed.hub import Closing, TooManyStreams
 from web.feed.reconnection import ROTATE_SECONDS, SOON_MILLISECONDS, life_of, retry_window, rotation
 from web.feed.resume import Continuation, Everything, is_whole, read_on, read_opening
 from web.feed.stream import SEND_BUFFER_BYTES, SILENT_PEER_MILLISECONDS, Event, Stream
-from web.handling.authentication import TICKET, unauthorized
 from web.handling.context import FIRST_BYTE_AT, IDENTITY, Context, context_of
 from web.http.problems import Problem, unavailable, unprocessable
 

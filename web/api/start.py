@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from web.access.start_cookie import asked_from, cookie_name, is_key
 from web.handling.context import context_of
-from web.handling.start_cookie import asked_from, cookie_name, is_key
 from web.http.demo_access import refusal
 from web.http.problems import Problem
 

@@ -18,9 +18,9 @@ from supervisor.store.tasks.estimates import estimate
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.store.tasks.submit import Submitted
 from supervisor.telemetry import tracing
+from web.access.authentication import asks_for_estimate
 from web.api.large_data import with_large_data
 from web.api.prefer_wait import task_after, wait_of
-from web.handling.authentication import asks_for_estimate
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of, user_of
 from web.handling.idempotency_header import REPLAYED, key_of
 from web.handling.path_names import task_in_path

@@ -18,8 +18,8 @@ from aiohttp import web
 from config.settings import WeChat
 from supervisor.net.http_session import open_session
 from supervisor.security.tokens import Identity, is_user_name, make_user_token
+from web.access.authentication import unauthorized
 from web.api.wechat_answers import Refusal, Refused, openid_of
-from web.handling.authentication import unauthorized
 from web.handling.context import CONTEXT, IDENTITY, address_of, context_of
 from web.handling.request_bodies import read_json
 from web.handling.responses import json_answer

@@ -13,6 +13,8 @@ from aiohttp.typedefs import Handler
 
 from supervisor.database.interface.wakeups import Wakeups
 from supervisor.security.start_secret import PATH as START_PATH
+from web.access.authentication import FEED_PATH, authenticate
+from web.access.cors import answer_preflight, is_open_to_pages, name_the_origin
 from web.api import (
     callbacks,
     changes_poll,
@@ -42,14 +44,12 @@ from web.doors.repeated_orders import keep_cut_orders
 from web.doors.replicate import door as replicate
 from web.feed.change_tailer import Tailer
 from web.handling.access_log import observe
-from web.handling.authentication import FEED_PATH, authenticate
 from web.handling.background_loops import repeat
 from web.handling.context import CONTEXT, Context
-from web.handling.cors import answer_preflight, is_open_to_pages, name_the_origin
-from web.handling.quotas import keep_counts, obey_quotas, tell_standing
 from web.http.body_reader import refuse_encoded
 from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.http.request_ids import tell_request_id
+from web.limits.rate_limits import keep_counts, obey_quotas, tell_standing
 from web.openapi.description import DESCRIPTION, Description, show_openapi
 from web.operators import bulk_actions, looking_back, ops, users
 from web.operators.ops_samples import keep_samples

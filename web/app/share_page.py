@@ -22,9 +22,9 @@ from supervisor.store.limits import revocations
 from web.api import stored_files
 from web.app.pages import SHARED_STYLE, hashed_names
 from web.handling.context import Context, address_of, context_of
-from web.handling.quotas import count_stranger
 from web.http.client_address import household
 from web.http.problems import Problem
+from web.limits.rate_limits import count_stranger
 from web.sharing.shares import SHARED_PATH, files_of
 
 PICTURE_PATH = SHARED_PATH + "/{n}"

@@ -35,10 +35,10 @@ from supervisor.store.limits import blocks, revocations
 from supervisor.store.limits.notices import Notice
 from web.feed.hub import Hub
 from web.handling.last_told import LastTold
+from web.handling.notices import Notices
 from web.http.client_address import client_address
 from web.http.detached_work import finished
 from web.http.problems import Problem
-from web.limits.notices import Notices
 from web.uploads.plain_uploads import PlainUploads
 from web.uploads.upload_shares import UploadShares
 

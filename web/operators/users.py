@@ -14,10 +14,10 @@ from supervisor.store.operators import administration, user_view
 from web.api.grants import grant_in, granted
 from web.handling.context import context_of
 from web.handling.path_names import user_in_path
-from web.handling.quotas import used_this_minute
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
+from web.limits.rate_limits import used_this_minute
 from web.operators.asking import admin_of, one_line, viewer_of, write
 
 OURS = "ops:"  # separate from the references of services and of the command line

@@ -31,10 +31,10 @@ from supervisor.security.tokens import (
 from supervisor.store.feed import works
 from web.api.stored_files import STALLED_SECONDS
 from web.handling.context import IDENTITY, Context, context_of, user_of
-from web.handling.quotas import count_request
 from web.handling.request_bodies import is_storable, judge_json, members_of, utc_time
 from web.handling.responses import json_answer
 from web.http.problems import Problem
+from web.limits.rate_limits import count_request
 from web.sharing.zip_stream import ZipStream
 
 log = logging.getLogger("darkroom.web")

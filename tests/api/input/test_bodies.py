@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from supervisor.security.tokens import Callback, make_callback_token
 from tests.support.houses.web_server import SECRET, Web, bearer, picture_bytes, running_web, until
+from web.access.authentication import DOORS
 from web.app.app import ADDRESSES
-from web.handling.authentication import DOORS
 from web.http import body_pace
 from web.http.body_pace import GRACE_SECONDS, LEAST_BYTES_A_SECOND, SILENT_SECONDS, Pace
 from web.http.json_shape import MOST_DEPTH, MOST_VALUES, shape_fault

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from tests.support.houses.web_server import Web, bearer, feed_of
-from web.handling import quotas
+from web.limits import rate_limits
 from web.openapi.ops_user_schemas import OpsBlockedUsers, OpsBulkActions, OpsBulkPreview, OpsUser
 
 ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg"]}}
@@ -17,7 +17,7 @@ ORDER = {"type": "photography", "params": {"images": ["https://example.org/a.jpg
 async def test_a_user_is_shown_with_streams_and_quotas(
     web: Web, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quotas, "is_loopback_address", lambda _: False)
+    monkeypatch.setattr(rate_limits, "is_loopback_address", lambda _: False)
     path = f"{web.url}/v1/ops/users/o-7"
     async with http.get(path, headers=bearer("eve", "viewer")) as answer:
         assert answer.status == 404

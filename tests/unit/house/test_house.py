@@ -121,8 +121,8 @@ FOLDERS = {
         providers/warm providers/common net providers files
     """,
     "web": """
-        . app openapi operators doors/openai doors/replicate doors/fal doors/cloudbase doors sharing api handling
-        uploads limits feed http
+        . app openapi operators doors/openai doors/replicate doors/fal doors/cloudbase doors sharing api access limits
+        handling uploads feed http
     """,
     "metrics": "monitoring .",
     "config": ".",

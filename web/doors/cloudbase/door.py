@@ -28,6 +28,7 @@ from supervisor.store.sql.rows import decoded, work_doc
 from supervisor.store.tasks import idempotency_keys, search, user_actions
 from supervisor.store.tasks.new_task import Key, NewTask
 from supervisor.telemetry import tracing
+from web.access.authentication import identify
 from web.api.tasks import stored
 from web.api.works import delete_files
 from web.doors.cloudbase.calls import Add, Call, Count, Get, Remove, Update, call_of
@@ -37,15 +38,14 @@ from web.doors.cloudbase.orders import Order
 from web.doors.cloudbase.refusal import NOT_ALLOWED, NOT_POSSIBLE, Refused, code_of
 from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_signed_by, read_claim
 from web.feed.feed_event import Link
-from web.handling.authentication import identify
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of
 from web.handling.idempotency_header import hash_of
 from web.handling.origin import origin_of
-from web.handling.quotas import count_stranger
 from web.handling.request_bodies import judge_json
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
 from web.http.problems import REASON, TOLD_IN_LOG, Problem, problem_of
+from web.limits.rate_limits import count_stranger
 
 log = logging.getLogger("darkroom.web")
 

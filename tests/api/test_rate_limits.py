@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from config.settings import Limits
 from tests.support.houses.web_server import Web, bearer, running_web
 from tests.support.servers.broker_server import broker_server
-from web.handling import quotas
-from web.handling.quotas import Standing, headers_of, quotas_for
+from web.limits import rate_limits
 from web.limits.minute_counts import MinuteCounts, SharedCounts
+from web.limits.rate_limits import Standing, headers_of, quotas_for
 
 FAR = {
     "X-Forwarded-For": "203.0.113.5"
@@ -35,7 +35,7 @@ def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     class Still:
         time = staticmethod(lambda: middle)
 
-    monkeypatch.setattr(quotas, "time", Still)
+    monkeypatch.setattr(rate_limits, "time", Still)
 
 
 async def ask(http: aiohttp.ClientSession, web: Web, path: str = CREDITS, **headers: str) -> tuple[int, Any]:

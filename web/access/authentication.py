@@ -18,11 +18,11 @@ from supervisor.security.tokens import (
     read_feed_ticket,
     read_user_token,
 )
+from web.access.start_cookie import asked_from, has_cookie
 from web.handling.context import IDENTITY, Context, context_of
-from web.handling.quotas import count_stranger
-from web.handling.start_cookie import asked_from, has_cookie
 from web.http.demo_access import is_of_a_browser, names_another_host, refusal
 from web.http.problems import CHALLENGE, Problem
+from web.limits.rate_limits import count_stranger
 
 log = logging.getLogger("darkroom.web")
 
