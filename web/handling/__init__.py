@@ -1,1 +1,1 @@
-"""Shared code of handlers: the context of the process, authentication, bodies, answers."""
+"""Shared code of handlers: the context of the process, bodies, idempotency keys, answers."""

@@ -1,1 +1,1 @@
-"""Limits for one user or address."""
+"""Limits for one user or address: requests a minute, and what counts them."""
