@@ -171,8 +171,10 @@ def _make(action: str, about: str) -> click.Command:
                 _show_preview(seen, as_json)
                 return seen
             if not yes:
-                _show_preview(seen, as_json=False)
-                click.confirm(f"{action} {seen['count']} tasks?", abort=True, err=as_json)
+                _show_preview(seen, as_json and not seen["count"])
+                if not seen["count"]:
+                    return seen
+                click.confirm(f"{action} {_tasks(seen)}?", abort=True, err=as_json)
             done = house.run(house.start(seen)["id"], lambda view: _tell(view, as_json))
             _show(done, as_json)
             return done
@@ -250,6 +252,10 @@ def _tell(view: View, as_json: bool) -> None:
         click.echo(f"{view['done'] + view['refused'] + view['passed']} of {view['matched']}", err=True)
 
 
+def _tasks(seen: View) -> str:
+    return "1 task" if seen["count"] == 1 else f"{seen['count'] or 'no'} tasks"
+
+
 def _filter(view: View) -> str:
     return " ".join(f"{name}={value}" for name, value in view["filter"].items())
 
@@ -258,11 +264,17 @@ def _show_preview(seen: View, as_json: bool) -> None:
     if as_json:
         print_json(seen)
         return
-    moves = {"retry": "users pay again", "cancel": "users get back", "release": "moved"}[seen["action"]]
+    moves = {
+        "retry": f"; credits that users pay again: {seen['credits']}",
+        "cancel": f"; credits that users get back: {seen['credits']}",
+        "release": "; nobody pays again",
+    }
     click.echo(
-        f"{seen['action']} would concern {seen['count']} tasks; credits that {moves}: {seen['credits']}"
+        f"{seen['action']} would concern {_tasks(seen)}{moves[seen['action']] if seen['count'] else ''}"
     )
     click.echo(f"filter: {_filter(seen)}")
+    if not seen["count"]:
+        return
     print_table(
         ("TASK", "USER", "TYPE", "STATUS", "ENDED", "ERROR"),
         (

@@ -52,6 +52,18 @@ def test_many_are_shown_first_and_then_retried(
     assert "at least one condition" in run("bulk", "cancel", "--yes", status=2).stderr
 
 
+def test_where_none_matches_nothing_is_asked_or_begun(
+    store: Store, run: Run, admitted_task: Callable[..., str]
+) -> None:
+    told = run("bulk", "retry", "--code", "nonsense").stdout
+    assert "would concern no tasks" in told and "TASK" not in told
+    assert json.loads(run("bulk", "retry", "--code", "nonsense", "--json").stdout)["count"] == 0
+    assert store.value("SELECT count(*) FROM bulk_action") == 0
+    admitted_task("o-7")
+    told = run("bulk", "release", "--user", "o-7", "--dry-run").stdout
+    assert "would concern 1 task; nobody pays again" in told
+
+
 def test_a_killed_action_goes_on_and_no_task_is_met_twice(
     store: Store, run: Run, failed_task: Callable[..., str]
 ) -> None:

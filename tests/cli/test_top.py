@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor.cli.shown.looking_lines import dead_lines, history_lines, sparkline
+from supervisor.cli.shown.looking_lines import dead_lines, figure, history_lines, sparkline
 from supervisor.core.claim import Claim
 from supervisor.store.operators import week_history
 from supervisor.store.tasks import user_actions
@@ -149,7 +149,7 @@ def test_the_week_and_dead_letters_are_lines(store: Store, failed_task: Callable
         lambda tx: week_history.note(tx, str(tx.value(f"SELECT substr({tx.as_text(tx.now)}, 1, 16)")), "1 a")
     )
     told = darkroom(folder, "history", "--hours", "2", **where).stdout
-    assert "waiting" in told and "up to 0" in told
+    assert "waiting" in told and "up to 0" in told and "a point for a minute" in told
     assert len(json.loads(darkroom(folder, "history", "--json", **where).stdout)["points"]) == 1
     told = darkroom(folder, "dead", **where).stdout
     assert "invalid_input: This can't be made." in told and task_id in told
@@ -158,6 +158,12 @@ def test_the_week_and_dead_letters_are_lines(store: Store, failed_task: Callable
     (found,) = json.loads(darkroom(folder, "tasks", "--text", "CAN'T BE", "--json", **where).stdout)
     assert found["task_id"] == task_id
     assert json.loads(darkroom(folder, "tasks", "--text", "nothing like it", "--json", **where).stdout) == []
+
+
+def test_figures_are_told_in_whole() -> None:
+    assert [figure(each) for each in (0, 7, 5.03144, 1234567, 1e9 + 0.5, 0.00042, -3)] == [
+        "0", "7", "5.03", "1,234,567", "1,000,000,000.5", "0.00042", "-3",
+    ]  # fmt: skip
 
 
 def test_a_sparkline_is_as_high_as_its_values() -> None:

@@ -21,13 +21,19 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     )
 
 
+def figure(value: float) -> str:
+    """A number as people read it: two digits after the point, two that count of a very small one."""
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{round(value, 2):,.12g}"
+
+
 def history_lines(seen: View) -> Iterator[str]:
     """A line for each figure, and one for each deploy."""
     points = seen["points"]
     if not points:
         yield "nothing is known yet: the sweep writes a row a minute"
         return
-    yield f"from {points[0]['at']} to {points[-1]['at']}"
+    each_of = "a minute" if seen["minutes"] == 1 else f"{seen['minutes']} minutes"
+    yield f"from {points[0]['at']} to {points[-1]['at']}, a point for {each_of}"
     for title, name in (
         ("waiting", "pending"),
         ("running", "running"),
@@ -39,10 +45,10 @@ def history_lines(seen: View) -> Iterator[str]:
         ("credits", "credits"),
     ):
         values = [each[name] or 0 for each in points]
-        yield f"{title:14} |{sparkline(values)}| up to {max(values):g}"
+        yield f"{title:14} |{sparkline(values)}| up to {figure(max(values))}"
     for unit in sorted({unit for each in points for unit in each["costs"]}):
         values = [each["costs"].get(unit, 0.0) for each in points]
-        yield f"{'costs, ' + unit:14} |{sparkline(values)}| {sum(values):g} in all"
+        yield f"{'costs, ' + unit:14} |{sparkline(values)}| {figure(sum(values))} in all"
     for each in seen["deploys"]:
         yield f"deploy         {each['at']}  {each['program']}"
 
