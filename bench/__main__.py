@@ -35,18 +35,19 @@ BENCHES = (
     "bulk_actions",
     "large_file",
 )
+ALONE = ("against", "bulk_kills", "soak", "upgrade")  # they run for long, or are told what to compare with
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 def main(names: tuple[str, ...]) -> None:
-    """Run the named benches, or all of them.  `against` and `upgrade` take another argument: OLD=<commit>."""
+    """Run the named benches, or all but those of ALONE.  `against` and `upgrade` need OLD=<commit> too."""
     os.environ |= {f"BENCH_{key}": value for key, _, value in (n.partition("=") for n in names) if value}
     names = tuple(name for name in names if "=" not in name)
-    unknown = set(names) - {*BENCHES, "against", "soak", "upgrade"}
+    unknown = set(names) - {*BENCHES, *ALONE}
     if unknown:
         raise click.UsageError(
-            f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, against, upgrade"
+            f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join((*BENCHES, *ALONE))}"
         )
     console = Console()
     console.print("Settings lifted for benches: " + ", ".join(f"{k}={v}" for k, v in LIFTED.items()))
