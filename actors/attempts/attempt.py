@@ -164,7 +164,10 @@ async def _record(
         with tracing.span("record", task_id=claim.task_id, outcome=step.__name__):
             await worker.write(step, order_key=claim.task_id)
         span.set_attributes(outcome=step.__name__)
-        _so_far(bound, running).info("attempt_ended", outcome=step.__name__)
+        told = _so_far(bound, running)
+        # The end of its remote job is told, with the same names.
+        say = told.debug if step.__name__ == "handed_off" else told.info
+        say("attempt_ended", outcome=step.__name__)
     except LeaseLost:
         span.fail(Why.LEASE_LOST.name.lower())
         _so_far(bound, running).info("result_dropped", reason=MOVED_ON)

@@ -162,10 +162,11 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
     except LeaseLost:
         await worker.write(learned)
         raise
+    say = log.bind(type=claim.type, attempt=claim.attempt, lease=claim.lease, worker=worker.id).info
     for each in seen:
         if not isinstance(each.answer, JobRuns):
             outcome = "done" if isinstance(each.answer, Done) else end_of_call(each.answer.error)
-            observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds, log.info)
+            observe_call(worker, claim.task_id, each.job.provider, outcome, each.job.age_seconds, say)
 
 
 def _trace_end(claim: Claim, seen: Seen, context: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.processes.launcher import PROGRAMS
+from tests.support.fakes.remote_service import Plan, RemoteService, remote_type
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import running_system
 from tests.support.waiting import eventually
@@ -76,6 +78,31 @@ def test_at_info_a_success_is_two_lines_that_say_who_ordered_and_what_became_of_
         assert len(ended["worker"]) == 26 and ended["seconds"] >= 0 <= ended["waited_seconds"]
     of_tasks = sum(len(line.encode()) for line in written if any(task_id in line for task_id in ids))
     assert of_tasks / len(ids) <= MOST_BYTES_A_TASK
+
+
+def test_at_info_a_remote_job_is_two_lines_too_whether_it_is_polled_or_reported(tmp_path: Path) -> None:
+    log, tasks, turns = tmp_path / "log", 10, itertools.count()
+    with (
+        RemoteService(lambda order: Plan(seconds=0.5, reports=next(turns) % 2 == 0)) as service,
+        running_system(
+            log=log, **remote_type(service, "paint"), LOG_LEVEL="info", LOG_FORMAT="json"
+        ) as system,
+    ):
+        ids = [system.order("paint", user="o-1") for _ in range(tasks)]
+        assert [system.ends(task_id) for task_id in ids] == ["completed"] * tasks
+        eventually("each end is logged", lambda: log.read_bytes().count(b"ai_call_ended") >= tasks)
+    written = log.read_text().splitlines(keepends=True)
+    for task_id in ids:
+        accepted, ended = (json.loads(line) for line in written if task_id in line)
+        assert accepted["event"].startswith("POST /v1/tasks 202")
+        said = {name: ended[name] for name in ("event", "outcome", "type", "provider", "attempt")}
+        assert said == {
+            "event": "ai_call_ended", "outcome": "done", "type": "paint", "provider": "paint", "attempt": 1,
+        }  # fmt: skip
+        assert len(ended["worker"]) == 26 and ended["seconds"] >= 0 and ended["lease"] >= 1
+    assert not [line for line in written if "/v1/callbacks/" in line]
+    of_tasks = sum(len(line.encode()) for line in written if any(task_id in line for task_id in ids))
+    assert of_tasks / tasks <= MOST_BYTES_A_TASK
 
 
 @pytest.mark.parametrize(

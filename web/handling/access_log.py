@@ -21,6 +21,8 @@ log = logging.getLogger("darkroom.access")
 UNMATCHED = "unmatched"
 GONE = 499  # the client disconnected before the answer: nginx's number
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+# Of the reports of services, which may be many for one job, only refused ones are told: the worker tells of its end.
+REPORTS = "/v1/callbacks/{token}"
 
 
 @web.middleware
@@ -42,7 +44,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         context_of(request).metrics.observe_request(
             route, request.method, status, (answered or ended) - started
         )
-        level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
+        is_quiet = route in QUIET_ROUTES or (route == REPORTS and status < 300)
+        level = logging.DEBUG if is_quiet else logging.INFO
         if log.isEnabledFor(level):
             milliseconds = (ended - started) * 1000
             log.log(
