@@ -78,18 +78,17 @@ def claimed(dispatcher: Dispatcher, broker: QuietBroker) -> Rounds:
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many statements each exchange of this process with the server has had."""
     counted: list[int] = []
-    answer, take_back = Connection.answer, Connection.take_back
+    await_answers, take_back = Connection._await_answers, Connection.take_back
 
-    def counting(self: Connection, cursor: Any) -> Any:
-        if cursor.pgresult is None:
-            counted.append(len(self._waiting))
-        return answer(self, cursor)
+    def counting(self: Connection) -> None:
+        counted.append(len(self._unanswered))
+        await_answers(self)
 
     def rolling_back(self: Connection) -> None:
         counted.append(1)
         take_back(self)
 
-    monkeypatch.setattr(Connection, "answer", counting)
+    monkeypatch.setattr(Connection, "_await_answers", counting)
     monkeypatch.setattr(Connection, "take_back", rolling_back)
     return counted
 

@@ -18,9 +18,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -107,28 +105,52 @@ class PendingResult:
 
     def all(self) -> list[Row]:
         """Every row as a dict of column names."""
-        with contextlib.closing(self._answer()) as cursor:
+        cursor = self._answer()
+        try:
+            rows = cursor.fetchall()
+            if not rows:
+                return []
             names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            return [dict(zip(names, row, strict=True)) for row in rows]
+        finally:
+            cursor.close()
 
     def one(self) -> Row | None:
         """The first row, or None."""
-        with contextlib.closing(self._answer()) as cursor:
-            names, row = [column[0] for column in cursor.description], cursor.fetchone()
-        return None if row is None else dict(zip(names, row, strict=True))
+        cursor = self._answer()
+        try:
+            row = cursor.fetchone()
+            return (
+                None
+                if row is None
+                else dict(zip([column[0] for column in cursor.description], row, strict=True))
+            )
+        finally:
+            cursor.close()
 
     def value(self) -> Any:
         """The first column of the first row, or None."""
-        with contextlib.closing(self._answer()) as cursor:
+        cursor = self._answer()
+        try:
             row = cursor.fetchone()
-        return None if row is None else row[0]
+            return None if row is None else row[0]
+        finally:
+            cursor.close()
 
 
 class Pending(Generic[T]):
     """An answer that is needed later: its queries are sent with the next statement.  make: reads it, once."""
 
     def __init__(self, make: Callable[[], T]) -> None:
-        self.get = functools.cache(make)
+        self._make: Callable[[], T] | None = make
+        self._made: Any = None
+
+    def get(self) -> T:
+        """The answer."""
+        if self._make is not None:
+            self._made, self._make = self._make(), None
+        made: T = self._made
+        return made
 
 
 class Transaction:

@@ -15,6 +15,7 @@ KINDS = (TYPE, PROVIDER)
 
 _THIS = (Pause.kind == param("kind"), Pause.name == param("name"))
 _NAMES = Built(Pause.select(Pause.name).where(Pause.kind == param("kind")))
+_BOTH = Built(Pause.select(Pause.kind, Pause.name))
 _NAMED = Built(Pause.select(Pause.name).where(*_THIS))
 _ALL = Built(Pause.select().order_by(Pause.kind, Pause.name))
 _PAUSE = Built(new_row(Pause, "kind", "name", "operator", "reason", at=NOW).on_conflict_ignore())
@@ -25,6 +26,17 @@ def names(tx: Transaction, kind: str) -> Pending[set[str]]:
     """The paused types, or the paused providers."""
     asked = tx.ask(_NAMES, kind=kind)
     return Pending(lambda: {row["name"] for row in asked.all()})
+
+
+def by_kind(tx: Transaction) -> Pending[dict[str, set[str]]]:
+    """The names of both kinds, in one query."""
+    asked = tx.ask(_BOTH)
+
+    def answer() -> dict[str, set[str]]:
+        rows = asked.all()
+        return {kind: {row["name"] for row in rows if row["kind"] == kind} for kind in KINDS}
+
+    return Pending(answer)
 
 
 def is_paused(tx: Transaction, kind: str, name: str) -> bool:

@@ -163,10 +163,17 @@ def breakers(tx: Transaction) -> Pending[dict[str, str]]:
 RoomOfLine = Callable[[str, str], int]
 
 
-def rooms(tx: Transaction, settings: Settings) -> Pending[RoomOfLine]:
-    """A function of a type and the lane of a step: how many more of its tasks its providers would take now."""
-    open_ones, paused = breakers(tx), pauses.names(tx, pauses.PROVIDER)
-    return Pending(lambda: _rooms(tx, settings, open_ones.get() | dict.fromkeys(paused.get(), "open")))
+def rooms(tx: Transaction, settings: Settings, paused: Pending[dict[str, set[str]]]) -> Pending[RoomOfLine]:
+    """A function of a type and the lane of a step: how many more of its tasks its providers would take now.
+
+    paused: of `pauses.by_kind`.
+    """
+    open_ones = breakers(tx)
+
+    def answer() -> RoomOfLine:
+        return _rooms(tx, settings, open_ones.get() | dict.fromkeys(paused.get()[pauses.PROVIDER], "open"))
+
+    return Pending(answer)
 
 
 def _rooms(tx: Transaction, settings: Settings, down: dict[str, str]) -> RoomOfLine:

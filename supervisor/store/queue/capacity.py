@@ -24,8 +24,8 @@ class Capacity:
         self._types = settings.tasks.keys()
         self._free = _ask_free_slots(tx)
         self._held = _ask_held(tx, list(self._needs)) if _has_needs(settings) else None
-        self._rooms = providers.rooms(tx, settings)
-        self._paused = pauses.names(tx, pauses.TYPE)
+        self._paused = pauses.by_kind(tx)
+        self._rooms = providers.rooms(tx, settings, self._paused)
         self._lines = ready_tasks.ask_lines(tx, counts_running=bool(settings.limits.running_tasks_per_user))
 
     def placement(self, lanes: Iterable[str], shunned: Collection[str] = ()) -> Placement:
@@ -47,7 +47,7 @@ class Capacity:
 
         Where the type is paused, or the providers are full or down, it is 0: a claim would only be put back.
         """
-        return 0 if type_ in self._paused.get() else self._rooms.get()(type_, lane)
+        return 0 if type_ in self._paused.get()[pauses.TYPE] else self._rooms.get()(type_, lane)
 
     def lines(self) -> list[ready_tasks.Line]:
         """The lines of ready tasks of types that the settings name."""

@@ -147,7 +147,7 @@ def pick_and_claim(
     ):
         chosen.append((waiting, worker_id))
         users.note(waiting)
-    picked = _claim(tx, settings, chosen, aside, late_within_seconds)
+    picked = _claim(tx, settings, chosen, aside, late_within_seconds, admitted.clocks)
     picked.planned = planned
     return picked
 
@@ -274,11 +274,12 @@ def _claim(
     chosen: Sequence[tuple[Waiting, str]],
     aside: Aside,
     late_within_seconds: float,
+    clocks: Mapping[int, int],
 ) -> Picked:
     """Claim tasks for the chosen workers, and move each priority's clock to the turn that was taken.
 
     A task that another transaction has locked, for example to cancel it, is left out and picked again if it still
-    waits.
+    waits.  clocks: {priority: its clock}, as far as they were read already.
     """
     wanted = {
         waiting.place.task_id: Wanted(
@@ -298,7 +299,9 @@ def _claim(
     else:
         found = claim(list(wanted))
     picked = [waiting for waiting, _ in chosen]
-    _move_clocks(tx, picked)
+    _move_clocks(
+        tx, [each for each in picked if each.place.turn > clocks.get(-each.place.negated_priority, -1)]
+    )
     counters.observe_claims(tx, _observed(picked, late_within_seconds))
     return Picked({waiting.place.task_id: waiting.lease + 1 for waiting in picked}, found)
 
@@ -315,8 +318,10 @@ def _observed(
             yield Observation("darkroom_dispatch_lag_seconds", seconds, {}), task_id, waiting.lease + 1
 
 
-def _move_clocks(tx: Transaction, picked: Iterable[Waiting]) -> None:
+def _move_clocks(tx: Transaction, picked: Sequence[Waiting]) -> None:
     """Move the clocks to the turns of those that were claimed."""
+    if not picked:
+        return
     tx.send(
         f"""INSERT INTO fair_clock (priority, turn)
             SELECT priority, max(turn) FROM {tx.rows(":picked")} AS picked

@@ -45,12 +45,10 @@ def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
 
 def halted_types(tx: Transaction, settings: Settings) -> set[str]:
     """Types of which no task is started now: they are paused, or all of their providers are down or paused."""
-    breakers, paused, paused_types = (
-        providers.breakers(tx), pauses.names(tx, pauses.PROVIDER), pauses.names(tx, pauses.TYPE)
-    )  # fmt: skip
-    down = {name for name, state in breakers.get().items() if state == "open"} | paused.get()
+    breakers, paused = providers.breakers(tx), pauses.by_kind(tx)
+    down = {name for name, state in breakers.get().items() if state == "open"} | paused.get()[pauses.PROVIDER]
     halted = {type_ for type_, of in settings.tasks.items() if down.issuperset(of.all_providers)}
-    return halted | paused_types.get()
+    return halted | paused.get()[pauses.TYPE]
 
 
 def _line(tx: Transaction, type_: str, lane: str) -> Iterator[str]:

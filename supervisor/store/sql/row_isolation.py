@@ -123,6 +123,8 @@ def done_apart(
     tx: Transaction, what: str, ids: Sequence[str], do: Callable[[Sequence[str]], Sequence[T]], aside: Aside
 ) -> list[T]:
     """The results of `do` for the rows with these ids; if `aside` is careful, without refused rows."""
+    if not ids:
+        return []
     if not aside.is_careful:
         return list(do(ids))
     done, refused = apart(tx, what, ids, str, do)

@@ -45,7 +45,8 @@ class Admitted:
     """What became of the rows that waited for their admission.  rows: how many there were.
 
     On a server, queries that were sent together with this one's do not see what was admitted.  due: what they lack: the
-    tasks that may run now.  running: how many tasks each of their users has running, if that was counted.  is_more:
+    tasks that may run now.  running: how many tasks each of their users has running, if that was counted.  clocks: of
+    their priorities, as they stand.  is_more:
     they lack more than that, and must be asked again.  held_up: users whose accounts other transactions have locked;
     their rows wait.
     """
@@ -53,6 +54,7 @@ class Admitted:
     rows: int = 0
     due: list[Waiting] = dataclasses.field(default_factory=list)
     running: dict[str, int] = dataclasses.field(default_factory=dict)
+    clocks: dict[int, int] = dataclasses.field(default_factory=dict)
     is_more: bool = False
     held_up: list[str] = dataclasses.field(default_factory=list)
 
@@ -274,8 +276,8 @@ def admit_waiting(
         admitted = _admit_or_reject(tx, settings, rows, told[rows[0]["id"]] if is_told else None)
         is_all_due = all(row["is_due"] for row, _ in admitted)
         due = [_waiting(row, each) for row, each in admitted] if is_all_due else []
-        running = told[rows[0]["id"]].running if is_told else {}
-        return Admitted(len(rows), due, running, is_more=not is_all_due, held_up=held_up)
+        running, clocks = (told[rows[0]["id"]].running, told[rows[0]["id"]].clocks) if is_told else ({}, {})
+        return Admitted(len(rows), due, running, clocks, is_more=not is_all_due, held_up=held_up)
 
     return Pending(admit)
 

@@ -1,5 +1,5 @@
-"""One connection to PostgreSQL: statements are sent together, prepared when frequent, and errors name the statement
-that failed."""
+"""One connection to PostgreSQL: answers are awaited together, frequent statements are prepared, and errors name the
+statement that failed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from config.settings import Settings
 from supervisor.database.interface.errors import DataError, IntegrityError, OperationalError
+from supervisor.database.interface.wakeups import readable
 from supervisor.database.postgres import connection as connections
 from supervisor.database.postgres.connection import PREPARED_AFTER, Connection
 from supervisor.database.postgres.sql import numbered
-from tests.conftest import Store
+from tests.conftest import Store, wait_until
 from tests.support.databases import Plain
 
 pytestmark = pytest.mark.postgresql_only
@@ -52,6 +53,46 @@ def test_a_failure_says_why_and_nothing_after_it_was_run(connection: Connection,
     assert _value(connection, COUNT) == 0
     connection.execute(ADD, ("c",))
     assert producer.execute(COUNT).fetchone() == (1,), "and the connection works on"
+
+
+def test_in_a_transaction_the_server_works_on_a_statement_before_its_answer_is_needed(
+    connection: Connection, producer: Plain
+) -> None:
+    connection.begin_writing(30)
+    connection.hand_in("SELECT pg_advisory_xact_lock(4711)")
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND granted"
+    wait_until(lambda: producer.execute(held).fetchone() == (1,), "it has the lock")
+    connection.take_back()
+    assert producer.execute(held).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("has_failed_before", [False, True], ids=["at the answer", "before"])
+def test_a_failure_in_a_transaction_is_raised_by_the_next_answer(
+    connection: Connection, producer: Plain, has_failed_before: bool
+) -> None:
+    connection.begin_writing(30)
+    handed_in = [connection.hand_in(ADD, (name,)) for name in ("a", "a", "b")]
+    if has_failed_before:
+        wait_until(lambda: readable((connection._raw.fileno(),), 0.0), "its error has come")
+        handed_in.append(connection.hand_in(ADD, ("c",)))
+        assert connection._failed is not None
+    with pytest.raises(IntegrityError, match="sweep_run_pkey"):
+        connection.answer(handed_in[0])
+    connection.take_back()
+    assert _value(connection, COUNT) == 0
+    connection.begin_writing(30)
+    connection.hand_in(ADD, ("d",))
+    connection.commit_marked()
+    assert producer.execute(COUNT).fetchone() == (1,), "and the connection works on"
+
+
+def test_a_transaction_that_is_given_up_with_statements_under_way_leaves_nothing(
+    connection: Connection, producer: Plain
+) -> None:
+    connection.begin_writing(30)
+    connection.hand_in(ADD, ("a",))
+    connection.take_back()
+    assert _value(connection, COUNT) == 0 == producer.execute(COUNT).fetchone()[0]
 
 
 def test_frequent_statements_are_prepared_and_old_ones_give_way(

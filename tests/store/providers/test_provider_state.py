@@ -16,7 +16,7 @@ from supervisor.core.claim import Claim
 from supervisor.core.errors import ProviderIsDown
 from supervisor.remote.breaker import MOST_SECONDS, TROUBLES, Breaker, Sign, after, open_seconds
 from supervisor.remote.job_states import RemoteState
-from supervisor.store.limits import providers
+from supervisor.store.limits import pauses, providers
 from supervisor.store.limits.providers import Change
 from supervisor.store.queue import ready_tasks
 from supervisor.store.remote import remote_jobs
@@ -178,7 +178,12 @@ def test_a_fallback_keeps_its_type_in_the_pick_while_the_first_is_down(shop):
     ends(store, Sign.DOWN)
     assert picked(store) == 5
     ends(store, Sign.DOWN, name="second")
-    assert store.database.read(lambda tx: providers.rooms(tx, store.settings).get()("own", "")) == 0
+    assert (
+        store.database.read(
+            lambda tx: providers.rooms(tx, store.settings, pauses.by_kind(tx)).get()("own", "")
+        )
+        == 0
+    )
 
 
 def test_a_provider_that_a_task_may_name_keeps_its_type_in_the_pick(shop):
