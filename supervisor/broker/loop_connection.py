@@ -30,7 +30,7 @@ class LoopConnection:
         self._received = b""
         self._answers: collections.deque[Any] = collections.deque()
         self._wanted = 0
-        self._waiting: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[list[Any]] | None = None
         self._lost: Exception | None = None  # why, if that was while nobody asked
 
     async def ask(self, *commands: Sequence[str | bytes | float], seconds: float) -> list[Any]:
@@ -83,11 +83,10 @@ class LoopConnection:
             seconds, self._fail, redis.TimeoutError("Timeout reading from the broker")
         )
         try:
-            await self._waiting
+            answers = await self._waiting
         finally:
             late.cancel()
             self._waiting = None
-        answers = [self._answers.popleft() for _ in range(count)]
         for each in answers:
             if isinstance(each, redis.ResponseError):
                 raise each
@@ -122,7 +121,7 @@ class LoopConnection:
             return
         self._received = self._received[at:]
         if self._waiting is not None and not self._waiting.done() and len(self._answers) >= self._wanted:
-            self._waiting.set_result(None)
+            self._waiting.set_result([self._answers.popleft() for _ in range(self._wanted)])
 
     def _fail(self, error: Exception) -> None:
         if self._waiting is not None and not self._waiting.done():
