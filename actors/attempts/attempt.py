@@ -29,7 +29,7 @@ from actors.worker.event_loop import CoroutineWouldNotEnd
 from actors.worker.worker import BUSY_AGAIN_SECONDS, Running, Why, Worker
 from supervisor.core import rescue
 from supervisor.core.claim import Claim
-from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, SettingFault
+from supervisor.core.errors import DatabaseBusy, Fault, LeaseLost, SettingFault, drop_frames
 from supervisor.database.interface.database import Transaction
 from supervisor.steps.lanes import terms_of
 from supervisor.store.operators import attempt_logs
@@ -171,21 +171,6 @@ async def _record(
     except LeaseLost:
         span.fail(Why.LEASE_LOST.name.lower())
         _so_far(bound, running).info("result_dropped", reason=MOVED_ON)
-
-
-def drop_frames(error: BaseException) -> None:
-    """Free what the frames hold that an error, and those it came from, went through: pictures, answers, their task.
-
-    The task knows the error, so this is a cycle.  The collector, which runs seldom, would free it after hundreds of
-    failures.  The frames are not cleared: an error of a commit is shared by all who waited for it.
-    """
-    left, met = [error], set[int]()
-    while left:
-        each = left.pop()
-        if id(each) not in met:
-            met.add(id(each))
-            each.__traceback__ = None
-            left += [cause for cause in (each.__cause__, each.__context__) if cause is not None]
 
 
 def _so_far(bound: Any, running: Running) -> Any:

@@ -13,7 +13,7 @@ import structlog
 
 from actors.attempts.jobs import provider_of
 from actors.providers.base import Accepted, ProviderError
-from supervisor.core.errors import DatabaseBusy, Fault
+from supervisor.core.errors import DatabaseBusy, Fault, drop_frames
 from supervisor.remote.job_states import RemoteState
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import RemoteJob
@@ -43,6 +43,7 @@ async def _cancel(worker: Worker, job: RemoteJob) -> None:
             is_over = await provider.cancel(Accepted(job.remote_id, details=job.details))
     except (ProviderError, Fault, TimeoutError) as error:
         log.info("remote_job_not_cancelled", task=job.task_id, provider=job.provider, reason=str(error))
+        drop_frames(error)
         return
     except Exception:
         log.exception("remote_job_not_cancelled", task=job.task_id, provider=job.provider)

@@ -32,6 +32,7 @@ from actors.providers.base import (
     Unreadable,
 )
 from supervisor.core.claim import Claim
+from supervisor.core.errors import drop_frames
 from supervisor.database.interface.database import Transaction
 from supervisor.remote.job_states import Word
 from supervisor.remote.poll_backoff import next_poll_seconds
@@ -100,6 +101,7 @@ async def look_at(worker: Worker, claim: Claim, job: RemoteJob, reports: Sequenc
                 return Seen(job, heard, tuple(files), tuple(read), newest, word=word, spent=spent)
     except Exception as error:  # noqa: BLE001  every error says something of the job, or nothing
         _say(worker, claim, job, error)
+        drop_frames(error)  # this one knows the error, and holds the job
         heard = error
     answer, doubts = after_question(
         heard,

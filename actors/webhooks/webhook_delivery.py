@@ -21,7 +21,7 @@ from actors.net.given_addresses import as_given
 from actors.net.public_addresses import NotPublic, PublicResolver, is_private_literal
 from actors.providers.common.answers import retry_after
 from actors.providers.provider_context import provider_context_of
-from supervisor.core.errors import DatabaseBusy, Fault, OutcomeUnknown
+from supervisor.core.errors import DatabaseBusy, Fault, OutcomeUnknown, drop_frames
 from supervisor.database.interface.database import Transaction
 from supervisor.net.http_session import open_session
 from supervisor.net.name_resolver import PooledResolver
@@ -85,6 +85,7 @@ async def _deliver(worker: Worker, message: Message, context: str) -> None:
             status = await _send(worker, message)
             span.set_attributes(status=status)
     except NotDelivered as failure:
+        drop_frames(failure)  # a client's error of a connection knows its request, which knows the error
         await _note_failure(worker, message, failure)
     except (Fault, OSError):
         log.exception("webhook_not_sent", task=message.task_id, webhook=message.id)

@@ -231,3 +231,19 @@ def as_sentence(error: Exception) -> str:
         return str(error)
     said = str(error).strip() or type(error).__name__
     return f"The database can't be used: {said.splitlines()[0]}."
+
+
+def drop_frames(error: BaseException) -> None:
+    """Free what the frames hold that an error, and those it came from, went through: pictures, bodies, answers.
+
+    The frames often hold the error too, as a future or a task does of which they know, so this is a cycle.  The
+    collector, which runs seldom, would free it after hundreds of failures.  The frames are not cleared: an error of a
+    commit is shared by all who waited for it.
+    """
+    left, met = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) not in met:
+            met.add(id(each))
+            each.__traceback__ = None
+            left += [cause for cause in (each.__cause__, each.__context__) if cause is not None]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 
 import aiohttp
+import aiohttp.web
 import pytest
 
 from supervisor.core.errors import AccountLocked, OutcomeUnknown, SettingFault
 from supervisor.schema.migrate import check_version
-from tests.support.houses.web_server import Web, bearer
+from tests.support.houses.web_server import Web, bearer, until
 from web.http.problems import problem_of
 
 
@@ -49,6 +51,46 @@ async def test_every_error_is_a_problem(
             assert problem["status"] == status and "?" not in problem["instance"]
         if status == 405:
             assert response.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/nope", b"x" * 50_000, 404),
+        ("POST", "/v1/tasks", b"{" + b"x" * 50_000, 400),
+        ("POST", "/v1/tasks", b'{"type":"photography","params":{"images":5}}', 422),
+        ("POST", "/v1/tasks/unknown/cancel", None, 404),
+        ("DELETE", "/v1/works/unknown", None, 404),
+        ("POST", "/v1/images", b"x" * 50_000, 415),
+        ("POST", "/v1/callbacks/nope", b"x" * 50_000, 403),
+        ("POST", "/openai/v1/images/generations", b'{"model":"nope","prompt":"x"}', 404),
+        ("POST", "/tcb/admin", b"x" * 50_000, 200),
+    ],
+)
+async def test_a_refused_request_is_freed_with_its_body_without_the_collector(
+    web: Web, http: aiohttp.ClientSession, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    """The collector runs after so many new objects: hundreds of requests, with bodies of up to megabytes."""
+    headers = {**bearer("o-1"), "Content-Type": "application/json"}
+
+    async def ask() -> None:
+        async with http.request(method, web.url + path, data=body, headers=headers) as response:
+            assert response.status == status, await response.text()
+            await response.read()
+
+    def kept() -> int:
+        return sum(isinstance(each, aiohttp.web.BaseRequest) for each in gc.get_objects())
+
+    await ask()
+    gc.collect()
+    before = kept()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await ask()
+        await until(lambda: kept() <= max(before, 1), "no more than the last request is kept")
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

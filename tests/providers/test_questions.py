@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from actors.providers.base import (
     Ambiguous,
     ContentRejected,
     Failed,
+    Job,
     Lost,
     ProviderDown,
     ProviderError,
@@ -265,6 +267,27 @@ NOT_NOW = [401, 403, 404, 408, 410, 429, 500, 502, 503, 504, 520, 524]
 
 
 @BOTH
+@pytest.mark.parametrize("trouble", [401, 503])
+async def test_a_question_without_an_answer_is_freed_without_the_collector(house, claimed_task, trouble):
+    """A service may be away for hours, and be asked all the time about each of its jobs."""
+
+    def kept() -> int:
+        return sum(isinstance(each, Job) for each in gc.get_objects())
+
+    await house.order(claimed_task())
+    house.fal.trouble = trouble
+    await house.look()
+    gc.collect()
+    gc.disable()
+    try:
+        before = kept()
+        for _ in range(3):
+            await house.look()
+        assert kept() == before
+    finally:
+        gc.enable()
+
+
 async def test_a_result_that_is_not_shown_is_asked_for_again_and_never_ordered_again(house, claimed_task):
     claim = claimed_task()
     await house.order(claim)

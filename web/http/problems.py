@@ -197,6 +197,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
             problem = Problem(500, "The request failed inside the server; the log there says why.")
         if problem.status in TOLD_IN_LOG:
             request[REASON] = problem.detail
+        faults.drop_frames(error)  # they hold the request with its body
         return answer_to(request, problem)
 
 

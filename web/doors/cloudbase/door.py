@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from supervisor.core.errors import KeyReused
+from supervisor.core.errors import KeyReused, drop_frames
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.database.interface.errors import IntegrityError
@@ -63,6 +63,7 @@ async def answer(request: web.Request) -> web.Response:
         told["data"] = await _done(request, call, call_id)
     except Refused as refused:
         told |= {"code": refused.code, "message": str(refused)}
+        drop_frames(refused)
     except Exception as error:
         problem = problem_of(error)
         if problem is None:
@@ -71,6 +72,7 @@ async def answer(request: web.Request) -> web.Response:
         if problem.status in TOLD_IN_LOG:
             request[REASON] = problem.detail
         told |= {"code": code_of(problem.status, problem.kind), "message": problem.detail}
+        drop_frames(error)
     return json_answer(told)
 
 
