@@ -236,6 +236,21 @@ def test_a_hidden_wrist_that_is_drawn_in_leaves_the_forearm_its_length() -> None
     assert tuple(visible.joints[2]) == (51, 158), "one that is seen points at the camera"
 
 
+def test_a_wrist_that_is_seen_on_its_own_upper_arm_is_wrong_however_sure_it_is() -> None:
+    *_, arm = seen_wrongly((48, 160), (50, 140), sure=0.95)
+    assert arm.joints[2][1] > 200, "it goes on along the upper arm"
+
+
+def test_no_body_lies_beyond_an_arm_with_a_wide_old_sleeve() -> None:
+    pose, alpha = body((40, 160), (90, 215))
+    alpha[130:300, 4:60] = 1.0
+    torso = torso_of(pose, alpha)
+    picture = worn(alpha, torso, arms_of(pose, torso, alpha)["left"], short_sleeved())
+    beyond = picture[195:240, 30:42]
+    assert (beyond[..., 0] > beyond[..., 1]).all(), "the old sleeve"
+    assert picture[150, 100, 1] > picture[150, 100, 0] + 0.1, "the garment"
+
+
 def test_a_sleeve_ends_at_a_thing_that_the_arm_holds() -> None:
     alpha, torso, arm = seen_wrongly((48, 160), (46, 215), sure=0.9)
     colours = np.full((400, 200, 3), OLD, np.float32)

@@ -38,6 +38,7 @@ LEAST_HALF = 0.45  # of a usual half: the bone lies within its arm
 OUTERMOST = 0.45  # s of a joint beyond which nothing but the arm is at its outer side
 NECK = 0.22  # half of a neck's width where it meets the shoulders, of the shoulders' width
 SURE_ELBOW, SURE_WRIST = 0.5, 0.75  # of a pose's points: below it, their places may be wrong
+FOLDED = -0.8  # the cosine from which a forearm lies back along its upper arm
 LEAST_FOREARM = 0.6  # of the upper arm; a shorter one is foreshortened or wrong
 FOREARM = 0.85  # of the upper arm
 WITH_HAND = 1.4  # of an arm
@@ -268,11 +269,17 @@ def arm_of(side: str, pose: Pose, torso: Torso, alpha: Plane) -> Arm | None:
     elbow = arm.lengths[0] / sum(arm.lengths)
     if s[1] * SIDES[side] > OUTERMOST:
         outer_room[shares <= elbow - 0.12] = 3.0  # however thick the old sleeve is
-        if s[2] * SIDES[side] > OUTERMOST:
+        if s[2] * SIDES[side] > OUTERMOST and is_turned_out(arm, torso, side):
             outer_room[:] = 3.0
     is_hidden = pose.seen[joints_of[2]] < 0.5 and not _is_on(alpha, joints[1])
     shown, sure = elbow if is_hidden else WITH_HAND, elbow if is_guessed else WITH_HAND
     return Arm(joints, normal, shares, outer * 1.06, inner * 1.02, outer_room, inner_room, shown, sure)
+
+
+def is_turned_out(arm: Arm, torso: Torso, side: str) -> bool:
+    """Whether a forearm's outer side looks away from the body; that of one which is bent up looks to it."""
+    _, outward = _on_bone(arm, 1.0)
+    return bool(outward @ torso.across * SIDES[side] > 0)
 
 
 def _is_on(alpha: Plane, place: Points) -> bool:
@@ -283,9 +290,16 @@ def _is_on(alpha: Plane, place: Points) -> bool:
 
 
 def _is_drawn_in(joints: Points, seen: Plane) -> bool:
-    """Whether the pose model has put a hidden wrist too near to a sure elbow."""
+    """Whether the pose model has put a hidden wrist too near to a sure elbow, or any wrist onto its own upper arm."""
     upper, lower = np.linalg.norm(np.diff(joints, axis=0), axis=1)
-    return bool(seen[1] > SURE_ELBOW and seen[2] < SURE_WRIST and lower < LEAST_FOREARM * upper)
+    is_hidden = seen[1] > SURE_ELBOW and seen[2] < SURE_WRIST
+    return bool((is_hidden or _is_folded(joints)) and lower < LEAST_FOREARM * upper)
+
+
+def _is_folded(joints: Points) -> bool:
+    """Whether a forearm lies back along its upper arm."""
+    upper, lower = np.diff(joints, axis=0)
+    return bool(upper @ lower < FOLDED * np.linalg.norm(upper) * np.linalg.norm(lower))
 
 
 def _likely_wrist(joints: Points, torso: Torso) -> Points:
@@ -293,7 +307,8 @@ def _likely_wrist(joints: Points, torso: Torso) -> Points:
     upper, lower = np.diff(joints, axis=0)
     long, short = float(np.linalg.norm(upper)), float(np.linalg.norm(lower))
     # of a stump, the direction is chance
-    way = lower / short if short > USUAL_ARM[2] * torso.width else upper / max(1.0, long)
+    is_known = short > USUAL_ARM[2] * torso.width and not _is_folded(joints)
+    way = lower / short if is_known else upper / max(1.0, long)
     likely: Points = joints[1] + way * long * FOREARM
     return likely
 

@@ -12,13 +12,24 @@ import numpy as np
 from PIL import Image
 
 from actors.providers.studio.fitting.bending import Points, bent
-from actors.providers.studio.fitting.body import NECK, SIDES, Arm, Torso, box_around, seen_of
+from actors.providers.studio.fitting.body import (
+    NECK,
+    OUTERMOST,
+    SIDES,
+    WITH_HAND,
+    Arm,
+    Torso,
+    box_around,
+    is_turned_out,
+    seen_of,
+)
 from actors.providers.studio.fitting.garment import Garment
 from actors.providers.studio.vision.planes import Plane, resized, smoothstep, to_array
 
 LONG_SLEEVE = 0.97  # of the arm
 SLEEVE_ROOM = 0.2  # of an arm's half: what lies farther outside may be a thing that the arm holds
 WIDEST = 1.4  # so many times its usual reach may a body be wide
+BELLY = (0.6, 0.72)  # s of a body up to which it goes on beyond a forearm that lies before it
 STEP = 2  # pixels: an arm's outline is computed on every other one
 
 
@@ -161,6 +172,21 @@ def arm_plane(
     plane = np.zeros((size[1], size[0]), np.float32)
     plane[top:bottom, left:right] = resized(seen, right - left, bottom - top)
     return plane
+
+
+def beside_plane(arm: Arm, torso: Torso, side: str, size: tuple[int, int]) -> Plane:
+    """Where no body can be, since it lies beyond the outer side of an arm whose elbow is outermost, (h, w)."""
+    elbow, _ = torso.coordinates(arm.joints[1:2])
+    if elbow[0] * SIDES[side] <= OUTERMOST:
+        return np.zeros((size[1], size[0]), np.float32)
+    across, down = np.meshgrid(np.arange(0, size[0], 2 * STEP), np.arange(0, size[1], 2 * STEP))
+    places = np.stack([across, down], -1).reshape(-1, 2).astype(np.float64)
+    a, v = arm.coordinates(places)
+    s, _ = torso.coordinates(places)
+    # before the belly, the body goes on beyond a forearm
+    most = WITH_HAND if is_turned_out(arm, torso, side) else arm.lengths[0] / sum(arm.lengths)
+    beyond = smoothstep(0.5, 0.8, v) * smoothstep(*BELLY, s * SIDES[side]) * (a > 0) * (a < most)
+    return resized(beyond.reshape(across.shape).astype(np.float32), *size)
 
 
 def sleeve_end(garment: Garment, side: str, torso: Torso, cut: Cut) -> float:

@@ -21,6 +21,7 @@ from actors.providers.studio.fitting.draping import (
     Piece,
     arm_box,
     arm_plane,
+    beside_plane,
     body_piece,
     sleeve_end,
     sleeve_piece,
@@ -161,4 +162,5 @@ def _bare_arms(sitter: Sitter, garment: Garment, cut: Cut) -> Plane:
             box = arm_box(arm, (width, height))
             whole, sleeve = (arm_plane(arm, box, (width, height), end=share) for share in (arm.shown, end))
             bare = np.maximum(bare, whole - sleeve)
+            bare = np.maximum(bare, beside_plane(arm, sitter.torso, side, (width, height)))
     return bare
