@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -80,17 +79,17 @@ def test_a_completion_is_one_exchange_with_the_server(
     store: Store, claimed_task: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others wait for the rows that it locks, so they wait for no more than that."""
-    claim, sent = claimed_task(), []
-    answer = Connection.answer
+    claim = claimed_task()
+    waited: list[int] = []
+    await_answers = Connection._await_answers
 
-    def counting(self: Connection, cursor: Any) -> Any:
-        if cursor.pgresult is None:
-            sent.append(len(self._waiting))
-        return answer(self, cursor)
+    def counting(self: Connection) -> None:
+        waited.append(len(self._unanswered))
+        await_answers(self)
 
-    monkeypatch.setattr(Connection, "answer", counting)
+    monkeypatch.setattr(Connection, "_await_answers", counting)
     store.database.write(completed(claim, [], {1}), order_key=claim.task_id).result(timeout=90)
-    assert len(sent) == 1 and store.task(claim.task_id)["status"] == "completed"
+    assert len(waited) == 1 and store.task(claim.task_id)["status"] == "completed"
 
 
 @pytest.mark.postgresql_only
