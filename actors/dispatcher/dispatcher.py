@@ -183,7 +183,7 @@ class Dispatcher:
         self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
         self._silence = SilenceWatch(settings.lease_seconds)
         self._refusals = Refusals()
-        self._held_up_tasks, self._held_up_users = HeldUp(), HeldUp()
+        self._held_up_tasks, self._held_up_users = HeldUp(10.0), HeldUp(0.0)
         self._wake = -1
         self._heard = False  # of a commit that was not visible yet
         self._slow_seconds = max(TICK_SECONDS, min(leader.SLOW_SECONDS, settings.heartbeat_seconds))
@@ -293,7 +293,7 @@ class Dispatcher:
             (self._held_up_tasks, decided.picked.held_up),
             (self._held_up_users, decided.held_up_users),
         ):
-            memory.note(held_up, now)
+            memory.note(held_up, began, now)
             seconds = memory.seconds_to_next(now)
             due = due if seconds is None else min(due, seconds)
         return due

@@ -366,16 +366,27 @@ def test_a_pick_does_not_read_the_long_queue_of_a_user_at_their_limit(
 
 
 def test_what_is_held_up_is_tried_again_after_twice_the_time_until_it_is_forgotten() -> None:
-    held_up = HeldUp()
+    held_up = HeldUp(10.0)
     assert held_up.seconds_to_next(0.0) is None
-    held_up.note(["a"], 0.0)
-    assert held_up.passing(0.04) == ["a"] and held_up.passing(0.05) == []
-    assert held_up.seconds_to_next(0.03) == pytest.approx(0.02)
-    held_up.note(["a"], 1.0)
-    assert held_up.passing(1.09) == ["a"] and held_up.passing(1.11) == []
+    held_up.note(["a"], 0.0, 0.0)
+    assert held_up.passing(0.003) == ["a"] and held_up.passing(0.004) == []
+    assert held_up.seconds_to_next(0.003) == pytest.approx(0.001)
+    held_up.note(["b"], 0.003, 0.003)
+    assert held_up.passing(0.0035) == ["a", "b"], "a round in which it was passed says nothing of it"
+    held_up.note(["a"], 1.0, 1.0)
+    assert held_up.passing(1.007) == ["a"] and held_up.passing(1.009) == []
     for now in range(2, 12):
-        held_up.note(["a"], float(now))
+        held_up.note(["a"], float(now), float(now))
     assert held_up.seconds_to_next(11.0) == pytest.approx(1.0), "a second is the longest"
-    held_up.note([], 100.0)
-    held_up.note(["a"], 100.0)
-    assert held_up.seconds_to_next(100.0) == pytest.approx(0.05)
+    held_up.note([], 100.0, 100.0)
+    held_up.note(["a"], 100.0, 100.0)
+    assert held_up.seconds_to_next(100.0) == pytest.approx(0.004)
+
+
+def test_locks_of_a_moment_add_no_wait_however_often_a_busy_user_is_met_with_one() -> None:
+    held_up = HeldUp(0.0)
+    for now in range(0, 200, 2):
+        held_up.note(["a"], float(now), float(now))
+        assert held_up.seconds_to_next(float(now)) == pytest.approx(0.004)
+        held_up.note([], now + 1.0, now + 1.0)
+        assert held_up.seconds_to_next(now + 1.0) is None
