@@ -1,8 +1,9 @@
 """One connection to PostgreSQL: its time-outs notice a dead peer in seconds, and once lost it is closed for good.
 
-In a transaction, a statement is sent in psycopg's pipeline as soon as it is made, and the server works on it while the
-next ones are made.  Answers are awaited when the first of them is needed.  So one exchange has BEGIN and all queries up
-to the first answer, and one has all writes with unread answers and COMMIT.
+A statement is queued, and sent in psycopg's pipeline together with all queued ones when the first of their answers is
+needed.  So one exchange has BEGIN and all queries up to the first answer, and one has all writes with unread answers
+and COMMIT.  Nothing is sent before that: between two statements of a pipeline none of the server's time-outs runs, so
+the locks of a process that froze there would be held until it thaws.
 
 Behind a pooler in transaction mode (PgBouncer) no session state is kept, so statements are not prepared and the
 time-outs are set in each transaction.  `pooled` says that there is a pooler; a pooler that the settings do not name is
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import pq
+from psycopg import generators, pq
 from psycopg.conninfo import conninfo_to_dict
 
 from supervisor.core.errors import SettingFault
@@ -130,9 +131,6 @@ class Connection:
         self.writer = secrets.randbits(63)
         self.number = 0
         self._unanswered: list[_Statement] = []
-        self._sends_at_once = False
-        self._pipeline: contextlib.ExitStack | None = None  # with statements that were sent
-        self._failed: psycopg.Error | None = None  # the first error of one of these
         with NAMED_ERRORS:
             self._raw = open_raw(url)
             with contextlib.ExitStack() as unless_ready:
@@ -167,14 +165,14 @@ class Connection:
 
     def hand_in(self, sql: str, values: Parameters = ()) -> _Cursor:
         """A statement, with `:name` or `?` for its values; its cursor, for `answer`."""
-        each = self._queued(sql, values)
-        if self._sends_at_once:
-            self._send(each)
+        text, names = numbered(sql)
+        ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
+        self._unanswered.append(each := _Statement(_Cursor(self._raw), text, ordered))
         return each.cursor
 
     def answer(self, cursor: _Cursor) -> _Cursor:
         """The cursor with its answer, as have then all cursors."""
-        if cursor.pgresult is None or not cursor.is_answered:
+        if cursor.pgresult is None:
             with NAMED_ERRORS:
                 self._await_answers()
                 if cursor.pgresult is None:
@@ -183,7 +181,7 @@ class Connection:
 
     def execute(self, sql: str, values: Parameters = ()) -> _Cursor:
         """A statement's cursor with its answer."""
-        return self.answer(self._queued(sql, values).cursor)
+        return self.answer(self.hand_in(sql, values))
 
     def commit_marked(self) -> None:
         """Commit, and in the same transaction note its number, if it has written anything at all.
@@ -192,7 +190,7 @@ class Connection:
         """
         self.hand_in(_MARK, {"writer": self.writer, "number": self.number})
         try:
-            self._commit()
+            self.execute("COMMIT")
         except InternalError as error:
             if sqlstate(error) == GIVEN_UP:
                 raise InternalError("A step went on after an error in one of its statements.") from error
@@ -200,22 +198,20 @@ class Connection:
 
     def end_reading(self) -> None:
         """End a read of one moment."""
-        self._commit()
+        self.execute("COMMIT")
 
     def has_committed(self, writer: int, number: int) -> bool:
         """Whether a writer's transaction was committed; waits until the server has finished it."""
         self._begin("BEGIN")
         self.hand_in(_LOCK_WRITER, {"writer": writer})
         marked = self.hand_in("SELECT number FROM commit_mark WHERE writer = :writer", {"writer": writer})
-        self._commit()
+        self.execute("COMMIT")
         row = marked.fetchone()
         return row is not None and int(row[0]) == number
 
     def take_back(self) -> None:
         """Roll back, and drop unsent statements; a connection that can't roll back is closed."""
-        self._unanswered, self._sends_at_once = [], False
-        if self._pipeline is not None:
-            self._end_pipeline()  # its error has been raised, or matters no more
+        self._unanswered = []
         try:
             if not self.is_lost and self._raw.info.transaction_status != pq.TransactionStatus.IDLE:
                 self._raw.execute("ROLLBACK", prepare=False)
@@ -236,66 +232,49 @@ class Connection:
         self._raw.close()
 
     def _begin(self, begin: str) -> None:
-        self._sends_at_once = True
         for statement in (begin, *self._limits):
             self.hand_in(statement)
 
-    def _commit(self) -> None:
-        self.execute("COMMIT")
-        self._sends_at_once = False
-
-    def _queued(self, sql: str, values: Parameters) -> _Statement:
-        text, names = numbered(sql)
-        ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
-        self._unanswered.append(each := _Statement(_Cursor(self._raw), text, ordered))
-        return each
-
-    def _send(self, each: _Statement) -> None:
-        """Send a statement in the pipeline, unless one before it is known to have failed."""
-        if self._failed is not None:
-            return
-        each.cursor.is_sent = True
-        try:
-            if self._pipeline is None:
-                with contextlib.ExitStack() as entered:
-                    entered.enter_context(self._raw.pipeline())
-                    self._pipeline = entered.pop_all()
-            each.cursor.execute(each.text, each.values)
-        except psycopg.Error as error:  # of this one, or of one whose answer has come already
-            self._failed = error
-
     def _await_answers(self) -> None:
         several, self._unanswered = self._unanswered, []
-        for each in several:
-            each.cursor.is_answered = True
-        if len(several) == 1 and self._pipeline is None and self._failed is None:
-            each.cursor.execute(each.text, each.values)
-            return
-        for each in several:
-            if not each.cursor.is_sent:
-                self._send(each)
-        failed = self._end_pipeline()
+        if len(several) == 1:
+            several[0].run()
+        else:
+            self._send_together(several)
+
+    def _send_together(self, several: Sequence[_Statement]) -> None:
+        failed: psycopg.Error | None = None
+        self._raw._pipeline = _Pipeline(self._raw)  # or `pipeline` would make one of psycopg's
+        try:
+            with self._raw.pipeline():
+                try:
+                    for each in several:
+                        each.run()
+                except psycopg.Error as error:  # of a statement whose answer came before the last was sent
+                    failed = error
+        except psycopg.Error as error:
+            failed = failed or _cause(error)
         if failed is None and any(each.cursor.pgresult is None for each in several):
             failed = psycopg.OperationalError("the connection was lost in the middle of an answer")
         if failed is not None:
             raise failed
 
-    def _end_pipeline(self) -> psycopg.Error | None:
-        """Read all answers; the error of the first statement that failed."""
-        pipeline, self._pipeline = self._pipeline, None
-        failed, self._failed = self._failed, None
-        try:
-            if pipeline is not None:
-                pipeline.close()
-        except psycopg.Error as error:
-            failed = failed or _cause(error)
-        return failed
+
+class _Pipeline(psycopg.Pipeline):
+    """psycopg's pipeline, without the Flush that follows its Sync where an answer has not come yet.
+
+    The server counts the time of an idle transaction from a Sync on, and counts no longer once anything follows: with
+    the Flush it would wait for ever for a process that froze after an exchange.
+    """
+
+    def _fetch_gen(self, *, flush: bool) -> Any:
+        if flush:
+            yield from generators.send(self.pgconn)  # what is left of it, up to the Sync
+        yield from super()._fetch_gen(flush=False)
 
 
 class _Cursor(psycopg.RawCursor[Any]):
     """psycopg's cursor; of its columns it says the names alone, which is much quicker."""
-
-    is_sent = is_answered = False
 
     @property
     def description(self) -> Any:
@@ -308,6 +287,10 @@ class _Statement(NamedTuple):
     cursor: _Cursor
     text: bytes
     values: Sequence[Any]
+
+    def run(self) -> None:
+        """Run it; in a pipeline, send it."""
+        self.cursor.execute(self.text, self.values)
 
 
 def _cause(error: psycopg.Error) -> psycopg.Error:

@@ -11,7 +11,6 @@ import pytest
 
 from config.settings import Settings
 from supervisor.database.interface.errors import DataError, IntegrityError, OperationalError
-from supervisor.database.interface.wakeups import readable
 from supervisor.database.postgres import connection as connections
 from supervisor.database.postgres.connection import PREPARED_AFTER, Connection
 from supervisor.database.postgres.sql import numbered
@@ -55,27 +54,27 @@ def test_a_failure_says_why_and_nothing_after_it_was_run(connection: Connection,
     assert producer.execute(COUNT).fetchone() == (1,), "and the connection works on"
 
 
-def test_in_a_transaction_the_server_works_on_a_statement_before_its_answer_is_needed(
+def test_a_process_that_freezes_in_a_transaction_holds_its_locks_no_longer_than_a_transaction_may_idle(
+    connection: Connection, producer: Plain
+) -> None:
+    """Also with further statements handed in: the server counts only the time after the last message of a pipeline."""
+    connection.execute("SET idle_in_transaction_session_timeout = 500")
+    connection.begin_writing(30)
+    connection.execute("SELECT pg_advisory_xact_lock(4711), pg_sleep(0.1)")  # its answer is waited for
+    connection.hand_in(ADD, ("a",))
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND granted"
+    wait_until(lambda: producer.execute(held).fetchone() == (0,), "the server has ended its transaction")
+    with pytest.raises(OperationalError) as ended:
+        connection.commit_marked()
+    connection.note(ended.value)
+    assert connection.is_lost
+
+
+def test_a_failure_in_a_transaction_is_raised_by_the_next_answer(
     connection: Connection, producer: Plain
 ) -> None:
     connection.begin_writing(30)
-    connection.hand_in("SELECT pg_advisory_xact_lock(4711)")
-    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND granted"
-    wait_until(lambda: producer.execute(held).fetchone() == (1,), "it has the lock")
-    connection.take_back()
-    assert producer.execute(held).fetchone() == (0,)
-
-
-@pytest.mark.parametrize("has_failed_before", [False, True], ids=["at the answer", "before"])
-def test_a_failure_in_a_transaction_is_raised_by_the_next_answer(
-    connection: Connection, producer: Plain, has_failed_before: bool
-) -> None:
-    connection.begin_writing(30)
     handed_in = [connection.hand_in(ADD, (name,)) for name in ("a", "a", "b")]
-    if has_failed_before:
-        wait_until(lambda: readable((connection._raw.fileno(),), 0.0), "its error has come")
-        handed_in.append(connection.hand_in(ADD, ("c",)))
-        assert connection._failed is not None
     with pytest.raises(IntegrityError, match="sweep_run_pkey"):
         connection.answer(handed_in[0])
     connection.take_back()
@@ -86,7 +85,7 @@ def test_a_failure_in_a_transaction_is_raised_by_the_next_answer(
     assert producer.execute(COUNT).fetchone() == (1,), "and the connection works on"
 
 
-def test_a_transaction_that_is_given_up_with_statements_under_way_leaves_nothing(
+def test_a_transaction_that_is_given_up_with_statements_handed_in_leaves_nothing(
     connection: Connection, producer: Plain
 ) -> None:
     connection.begin_writing(30)
