@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -105,3 +106,20 @@ def test_a_completion_whose_answer_was_lost_is_of_unknown_outcome_and_is_stored_
             wired.write(completed(claim, [], {1}), order_key=claim.task_id).result(timeout=90)
     assert store.task(claim.task_id)["status"] == "completed"
     assert _counted(store)[("darkroom_tasks_finished_total", OF)] == {"": 1}
+
+
+@pytest.mark.postgresql_only
+def test_a_step_beside_a_completion_whose_answer_was_lost_gets_its_result(
+    store: Store, claimed_task: Callable[..., Claim], wire: PostgresProxy
+) -> None:
+    """It is known to be stored: a paid request's beginning that is refused at its repetition would never be sent."""
+    claim, cuts, go_on = claimed_task(), iter([None, "after"]), threading.Event()
+    wire.cut = lambda: next(cuts, None)
+    with contextlib.closing(PostgresDatabase(wire.url, connections=2)) as wired:  # one writer thread
+        wired.write(lambda tx: go_on.wait(90))
+        beside = wired.write(lambda tx: tx.value("SELECT 'stored'"), order_key="another")
+        ended = wired.write(completed(claim, [], {1}), order_key=claim.task_id)
+        go_on.set()
+        with pytest.raises(OutcomeUnknown):
+            ended.result(timeout=90)
+        assert beside.result(timeout=90) == "stored"

@@ -189,11 +189,7 @@ class PostgresDatabase(Database):
     def _stored(self, several: list[_Step], lock_seconds: float) -> list[Any]:
         """The results of steps, each perhaps a _Refused, after the commit of all.  Raises what a step raises,
         DatabaseBusy, RowsLocked or OutcomeUnknown."""
-        pending = transactions.write(self._pool, lambda tx: _run_together(tx, several), lock_seconds)
-        try:
-            return pending.get()
-        except DatabaseError as error:  # it was committed, and the answer that brought the results was lost
-            raise OutcomeUnknown from error
+        return transactions.write(self._pool, lambda tx: _run_together(tx, several), lock_seconds).get()
 
     def _run_alone(self, one: _Step) -> None:
         waits = self._locked.wait_seconds if one.lock_seconds is None else one.lock_seconds
@@ -267,11 +263,24 @@ def _run_together(tx: Transaction, several: list[_Step]) -> Pending[list[Any]]:
         found = {
             place: each
             for places, answers in pending
-            for place, each in zip(places, answers.get(), strict=True)
+            for place, each in zip(places, _read(answers, len(places)), strict=True)
         }
         return [found[place] for place in range(len(several))]
 
     return Pending(results)
+
+
+def _read(answers: Pending[list[Any]], count: int) -> list[Any]:
+    """The results of so many steps of one kind, after the commit.
+
+    They may have been lost with its answer; the results that were read before it were not.
+    """
+    try:
+        return answers.get()
+    except DatabaseError as error:
+        unknown = OutcomeUnknown()
+        unknown.__cause__ = error
+        return [_Refused(unknown)] * count
 
 
 def _answers(tx: Transaction, steps: Sequence[Callable[[Transaction], Any]]) -> Pending[list[Any]]:
