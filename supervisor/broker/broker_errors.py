@@ -44,6 +44,7 @@ _ANSWERS = (
     ("CROSSSLOT", CLUSTER),
     ("hash to the same slot", CLUSTER),
     ("MOVED", CLUSTER),
+    ("read only replica", "it is a replica, which takes no messages; name the primary"),
     ("protected mode", "it is in protected mode; give it a password"),
 )
 
@@ -55,8 +56,6 @@ def in_words(error: BaseException) -> str:
         if mark.lower() in said.lower():
             return words
     match error:
-        case exceptions.ReadOnlyError():
-            return "it is a replica, which takes no messages; name the primary"
         case exceptions.AuthenticationError():  # in a pipeline the error has no text
             return f"it wants a password, or refuses the one that is given; {CHECK}"
         case (

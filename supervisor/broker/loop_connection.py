@@ -79,9 +79,7 @@ class LoopConnection:
     async def _answered(self, count: int, seconds: float) -> list[Any]:
         assert self._loop is not None
         self._wanted, self._waiting = count, self._loop.create_future()
-        late = self._loop.call_later(
-            seconds, self._fail, redis.TimeoutError("Timeout reading from the broker")
-        )
+        late = self._loop.call_later(seconds, self._note_lateness, self._waiting)
         try:
             answers = await self._waiting
         finally:
@@ -91,6 +89,11 @@ class LoopConnection:
             if isinstance(each, redis.ResponseError):
                 raise each
         return answers
+
+    @staticmethod
+    def _note_lateness(waiting: asyncio.Future[list[Any]]) -> None:
+        if not waiting.done():  # a loop that was held reads the answer and ends the wait in one step
+            waiting.set_exception(redis.TimeoutError("Timeout reading from the broker"))
 
     def _read(self) -> None:
         """Called by the loop when the socket is readable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +15,12 @@ import redis
 from actors.worker import claim_listener
 from actors.worker.claim_listener import ClaimListener
 from supervisor.broker.broker_client import open_client
+from supervisor.broker.broker_errors import in_words
 from supervisor.broker.claim_lists import ClaimLists, Place
-from supervisor.broker.loop_connection import Incomplete, read_answer
+from supervisor.broker.loop_connection import Incomplete, LoopConnection, read_answer
 from supervisor.broker.signed_claims import TASKS, ClaimKeys, ClaimMessage
 from supervisor.broker.worker_list import Popped, WorkerList
+from supervisor.database.interface.wakeups import readable
 from tests.support.houses.web_server import until
 from tests.support.servers.broker_server import BrokerServer, broker_server
 
@@ -322,8 +325,26 @@ def test_an_answer_is_read_when_all_of_it_has_come_and_not_before(received: byte
             read_answer(received[:cut], 0)
 
 
+def test_a_broker_that_became_a_replica_is_named_so() -> None:
+    error, _ = read_answer(b"-READONLY You can't write against a read only replica.\r\n", 0)
+    assert in_words(error).startswith("it is a replica")
+
+
 def test_an_error_of_the_broker_is_an_answer() -> None:
     error, _ = read_answer(b"-NOPERM this user\r\n", 0)
     assert isinstance(error, redis.ResponseError) and str(error) == "NOPERM this user"
     with pytest.raises(ValueError, match="not known"):
         read_answer(b"HTTP/1.1 400 Bad Request\r\n", 0)
+
+
+async def test_an_answer_that_a_held_event_loop_reads_late_has_come_and_its_connection_lives_on(
+    server: BrokerServer,
+) -> None:
+    with contextlib.closing(LoopConnection(open_client(server.address))) as connection:
+        await connection.ask(("PING",), seconds=90)
+        asked = asyncio.create_task(connection.ask(("PING",), seconds=0.05))
+        await asyncio.sleep(0)
+        _hold(0.1)
+        assert readable((connection._socket.fileno(),), 90), "it lies there"
+        assert await asked == [b"PONG"]
+        assert await connection.ask(("PING",), seconds=90) == [b"PONG"]
