@@ -34,7 +34,7 @@ from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.interface.life_lock import LifeLock
 from supervisor.services.queue_position_cache import FreshOrder
-from supervisor.store.tasks import unanswered_orders
+from supervisor.store.tasks import cut_orders
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
 from supervisor.store.tasks.unanswered_orders import Unanswered
@@ -266,7 +266,7 @@ class _Answered:
     def forget(self, tx: Transaction, orders: list[Unanswered]) -> None:
         """In a writer's thread."""
         if orders and self._life is not None:
-            unanswered_orders.forget(tx, orders, self._life.name)
+            cut_orders.note_answered(tx, orders, self._life.name)
 
     async def store_all(self) -> None:
         """Return when nothing more is to be stored, or can be."""

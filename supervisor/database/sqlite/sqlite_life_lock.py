@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 from pathlib import Path
 
@@ -70,13 +71,17 @@ def _locked(path: Path) -> int | None:
     return None
 
 
-def _is_free(path: Path) -> bool:
+def _is_free(path: Path, *, then_delete: bool = False) -> bool:
     try:
         opened = os.open(path, os.O_RDWR)
     except OSError as error:
         return isinstance(error, FileNotFoundError)
     try:
         fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, for several may ask at once
+        if (
+            then_delete
+        ):  # as long as this is locked, a process that has just made it can't take it to be its own
+            path.unlink(missing_ok=True)
     except OSError:
         return False
     finally:
@@ -85,6 +90,5 @@ def _is_free(path: Path) -> bool:
 
 
 def _delete_free(database_path: Path) -> None:
-    for path in database_path.parent.glob(f"{database_path.name}{_BEFORE_THE_NAME}*"):
-        if _is_free(path):
-            path.unlink(missing_ok=True)
+    for path in database_path.parent.glob(f"{glob.escape(database_path.name)}{_BEFORE_THE_NAME}*"):
+        _is_free(path, then_delete=True)

@@ -13,7 +13,7 @@ makes rows here of those that nobody has taken over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from supervisor.database.interface.database import Row, Transaction
 from supervisor.database.interface.life_lock import LifeLock
@@ -39,6 +39,18 @@ def note(
             ON CONFLICT (task_id) DO UPDATE SET cut_at = excluded.cut_at""",
         task_id=task_id, user=order.user, door=order.door, body_hash=order.body_hash, seconds_ago=seconds_ago,
     )  # fmt: skip
+
+
+def note_answered(tx: Transaction, answered: Sequence[Unanswered], holder: str) -> None:
+    """These whole answers were written by the process that owed them, so no equal order repeats them.
+
+    Others may have noted them as cut: a process that loses its connection looks ended for a moment.
+    """
+    unanswered_orders.forget(tx, answered, holder)
+    tx.send(
+        f"DELETE FROM cut_order WHERE {tx.is_one_of('task_id', ':answered')}",
+        answered=encoded([each.task_id for each in answered]),
+    )
 
 
 def take_over(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -113,8 +114,20 @@ def test_while_the_process_lives_equal_orders_are_several(store: Store, process:
 def test_what_was_answered_is_not_taken_over(store: Store, process: Process) -> None:
     life = process()
     (made,) = _submit(store, life)
-    store.write(lambda tx: unanswered_orders.forget(tx, [Unanswered("h", _task(made))], life.name))
+    store.write(lambda tx: cut_orders.note_answered(tx, [Unanswered("h", _task(made))], life.name))
     life.close()
+    assert not _submit(store, process())[0].is_replay
+
+
+def test_what_was_answered_is_not_taken_over_though_its_process_looked_ended_for_a_moment(
+    store: Store, process: Process
+) -> None:
+    """As one does whose connection to PostgreSQL broke, and the sweep came just then."""
+    life = process()
+    task_id = _task(_submit(store, life)[0])
+    life.close()
+    assert store.write(lambda tx: unanswered_orders.note_cuts(tx, lives_on(store.database))) == 1
+    store.write(lambda tx: cut_orders.note_answered(tx, [Unanswered("h", task_id)], life.name))
     assert not _submit(store, process())[0].is_replay
 
 
@@ -287,3 +300,26 @@ def test_a_process_that_starts_deletes_the_files_of_the_dead(store: Store, proce
     }
     one.close()
     assert len(list(folder.glob("*.alive-*"))) == 1
+
+
+@pytest.mark.sqlite_only
+def test_a_process_that_starts_never_holds_a_file_that_another_one_deletes(
+    store: Store, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had made its file, and not locked it yet, when the other one found it free."""
+    starting, delete = open_life_lock(store.database, store.settings), Path.unlink
+    path = store.settings.data_dir / f"darkroom.db.alive-{starting.name}"
+    path.touch()
+
+    def lock_then_delete(self: Path, missing_ok: bool = False) -> None:
+        if self == path:
+            monkeypatch.setattr(Path, "unlink", delete)
+            monkeypatch.setattr("supervisor.database.sqlite.sqlite_life_lock._delete_free", lambda _: None)
+            starting.seek()
+        delete(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", lock_then_delete)
+    process()
+    starting.seek()
+    assert starting.is_held and path.exists()
+    starting.close()
