@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -44,8 +45,11 @@ class Web:
         self.server: WebServer
         self.wakeups: Wakeups
         self.port = settings.port
+        self._is_running = False
+        self._held_port: socket.socket | None = None
 
     async def start(self) -> None:
+        self.give_up_port()
         self.database = open_quickly(self.settings)
         self.context = make_context(
             self.settings, self.database, SECRET, lambda own: generate_latest(own.registry)
@@ -53,14 +57,30 @@ class Web:
         self.context.ping_seconds = self.ping_seconds
         self.wakeups = feed_wakeups(self.database, self.settings)
         listening = listen_on(self.settings.host, self.port)
-        self.port = listening.getsockname()[1]  # a restart comes back at the same address
+        self._address = listening.family, listening.getsockname()
+        self.port = self._address[1][1]  # a restart comes back at the same address
         self.server = WebServer(build_app(self.context, self.wakeups), self.context, listening)
         await self.server.start()
+        self._is_running = True
 
     async def stop(self) -> None:
+        """End it, once.  Its port stays taken and refuses connections: a server of another test must not get it."""
+        if not self._is_running:
+            return
+        self._is_running = False
         await self.server.stop()
+        family, address = self._address
+        self._held_port = socket.socket(family)
+        self._held_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held_port.bind(address)
         self.wakeups.close()
         await asyncio.to_thread(self.database.close)
+
+    def give_up_port(self) -> None:
+        """Let others have the port of a stopped server."""
+        if self._held_port is not None:
+            self._held_port.close()
+            self._held_port = None
 
     @property
     def url(self) -> str:
@@ -100,6 +120,7 @@ async def running_web(
         yield web
     finally:
         await web.stop()
+        web.give_up_port()
         if kind == POSTGRESQL:
             give_back(chosen.database_url)
 
