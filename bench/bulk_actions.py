@@ -26,7 +26,7 @@ from typing import Any
 import psycopg
 
 from bench.figures import Quantiles
-from bench.postgres_server import postgres_server
+from bench.postgres_server import on_each_database
 from tests.support.running_system import RunningSystem, probe_settings, running_system
 
 TASKS = 10_000
@@ -42,9 +42,7 @@ Run = Callable[[str], Any]
 
 def run(tasks: int = TASKS) -> dict[str, str]:
     """{database and action: seconds, and p50 and p99 of others' start latency, calm and meanwhile, with ratios}."""
-    found = _on("SQLite", "", tasks)
-    with postgres_server() as address:
-        return found | _on("PostgreSQL", address, tasks)
+    return on_each_database(_on, tasks)
 
 
 def _on(name: str, address: str, tasks: int) -> dict[str, str]:

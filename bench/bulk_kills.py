@@ -23,7 +23,7 @@ import psutil
 import psycopg
 
 from bench.bulk_actions import orders_for_tomorrow
-from bench.postgres_server import postgres_server
+from bench.postgres_server import on_each_database
 from tests.support.models.exactly_once import asked
 from tests.support.running_system import DARKROOM, RunningSystem, running_system
 from tests.support.waiting import eventually
@@ -56,9 +56,7 @@ SETTINGS = {
 
 def run(tasks: int = TASKS) -> dict[str, str]:
     """{database and action: how it went}.  Raises RuntimeError where a task was met twice, or not, or paid wrongly."""
-    found = _on("SQLite", "", tasks)
-    with postgres_server() as address:
-        return found | _on("PostgreSQL", address, tasks)
+    return on_each_database(_on, tasks)
 
 
 def _on(name: str, address: str, tasks: int) -> dict[str, str]:

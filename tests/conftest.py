@@ -41,6 +41,7 @@ from tests.support.databases import (
 from tests.support.houses.web_server import Web, running_web
 from tests.support.servers.broker_server import BrokerServer, broker_server
 from tests.support.servers.postgres_databases import give_back
+from tests.support.servers.postgres_proxy import PostgresProxy
 from tests.support.workers import complete
 
 # How long one example takes is a matter of the machine, and fails no test.
@@ -194,6 +195,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _is_left_out(kind: str, test: pytest.Item) -> bool:
     only = [name for name in (SQLITE, POSTGRESQL) if test.get_closest_marker(f"{name}_only")]
     return bool(only) and kind not in only
+
+
+@pytest.fixture
+def wire(settings: Settings) -> Iterator[PostgresProxy]:
+    """A wire to the test's PostgreSQL database that can be cut."""
+    proxy = PostgresProxy(settings.database_url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

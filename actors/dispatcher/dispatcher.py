@@ -63,6 +63,7 @@ from supervisor.store.queue.capacity import Capacity
 from supervisor.store.queue.leader import Leadership
 from supervisor.store.recovery import clock_steps, stuck_tasks
 from supervisor.store.remote import remote_cancels
+from supervisor.store.sql.locks import LOCKED_ROW_SECONDS
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.tasks import admission, remote_wait
@@ -77,7 +78,6 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = leader.FAST_SECONDS  # the interval of the working dispatcher's ticks, unless it is quiet
 READ_SECONDS = 2.0  # between the reads of a quiet dispatcher; a silent worker is noticed so much later
 STOOD_STILL_SECONDS = 5.0  # a longer time between two turns is a gap, even if no tick was due
-LOCK_SECONDS = 0.25  # for a row that another program has locked; the turn is then repeated without that row
 AWAY_SECONDS = 1.0  # between two tries during a database outage
 TAKE_OVER_SECONDS = 0.8  # without a new beat, if beats come in time (`supervisor.health.succession`)
 SLOW_DISK_SECONDS = (0.01, 0.02, 0.04)  # if a commit takes long after its first bytes
@@ -183,7 +183,7 @@ class Dispatcher:
         self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
         self._silence = SilenceWatch(settings.lease_seconds)
         self._refusals = Refusals()
-        self._held_up_tasks, self._held_up_users = HeldUp(10.0), HeldUp(0.0)
+        self._held_up_tasks, self._held_up_users = HeldUp(forget_seconds=10.0), HeldUp(forget_seconds=0.0)
         self._wake = -1
         self._heard = False  # of a commit that was not visible yet
         self._slow_seconds = max(TICK_SECONDS, min(leader.SLOW_SECONDS, settings.heartbeat_seconds))
@@ -320,13 +320,15 @@ class Dispatcher:
 
         try:
             try:
-                return self.database.write_now(take, lock_seconds=LOCK_SECONDS)
+                return self.database.write_now(take, lock_seconds=LOCKED_ROW_SECONDS)
             except RowsLocked:
                 pass
             except DatabaseError as error:
                 if not is_about_a_row(error):
                     raise
-            return self.database.write_now(lambda tx: take(tx, is_careful=True), lock_seconds=LOCK_SECONDS)
+            return self.database.write_now(
+                lambda tx: take(tx, is_careful=True), lock_seconds=LOCKED_ROW_SECONDS
+            )
         except _NothingToStore as end:
             return end.turn
 
@@ -467,7 +469,7 @@ class Dispatcher:
         locked, are left to the sweep."""
         for step in (clock_steps.take_back_early, clock_steps.set_right):
             try:
-                self.database.write_now(step, lock_seconds=LOCK_SECONDS)
+                self.database.write_now(step, lock_seconds=LOCKED_ROW_SECONDS)
             except RowsLocked as locked:
                 log.warning("times_not_set_right", reason=str(locked))
             except DatabaseError as error:

@@ -48,6 +48,7 @@ from supervisor.schema.migrate import check_version
 from supervisor.steps.lanes import attempt_seconds
 from supervisor.store.counters import counters
 from supervisor.store.queue import workers
+from supervisor.store.sql.locks import LOCKED_ROW_SECONDS
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.tasks import claims, remote_wait
 from supervisor.store.tasks.claims import Held
@@ -64,7 +65,6 @@ STORING_SECONDS = 5.0  # for an answer at the last moment; `up` waits a little l
 WATCH_SECONDS = 1.0
 CLOCK_GAP_SECONDS = 2.0  # of the wall clock against the monotonic one: a sleep, or a step
 BUSY_AGAIN_SECONDS = 0.5
-LOCK_SECONDS = 0.25  # for a row that another program has locked: the next heartbeat tries it again
 UNKNOWN_TYPE_SECONDS = 10.0
 
 
@@ -460,7 +460,7 @@ class Worker:
         found = [(each.task_id, each.lease) for each in late]
         limit_of = functools.partial(attempt_seconds, self.settings)
         ours = await self.database.write_async(
-            lambda tx: claims.begin_late(tx, self.id, found, limit_of), lock_seconds=LOCK_SECONDS
+            lambda tx: claims.begin_late(tx, self.id, found, limit_of), lock_seconds=LOCKED_ROW_SECONDS
         )
         for claim in ours:
             log.info("claim_found", worker=self.id, task=claim.task_id, lease=claim.lease)
@@ -469,7 +469,8 @@ class Worker:
     async def _give_back(self, each: Held) -> None:
         try:
             await self.database.write_async(
-                lambda tx: remote_wait.give_back(tx, each.task_id, each.lease), lock_seconds=LOCK_SECONDS
+                lambda tx: remote_wait.give_back(tx, each.task_id, each.lease),
+                lock_seconds=LOCKED_ROW_SECONDS,
             )
         except LeaseLost:
             pass  # rescued in between, which is just as good

@@ -21,6 +21,7 @@ from supervisor.core.throttle import REST, SHORTEST_REST_SECONDS, next_size
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.selection.task_filter import BadFilter
 from supervisor.store.operators import bulk_actions
+from supervisor.store.sql.locks import LOCKED_ROW_SECONDS
 
 log = logging.getLogger("darkroom")
 
@@ -29,7 +30,6 @@ Task = tuple[str, bulk_actions.View]
 TASKS_AT_ONCE = 10
 # On SQLite others wait for the one writer, and a turn of theirs is 10 ms: a part that takes longer is made smaller.
 HELD_SECONDS = 0.008
-LOCK_SECONDS = 0.25  # for a locked task, after another one has been waited for
 OTHERS_RUN_SECONDS = 0.5  # until another look, where another process does the parts
 
 
@@ -77,7 +77,7 @@ def _do_part(
         began = time.monotonic()
         return bulk_actions.do_part(tx, settings, bulk_id, step, part, waits=waits)
 
-    is_done = database.write(do, lock_seconds=None if waits else LOCK_SECONDS).result()
+    is_done = database.write(do, lock_seconds=None if waits else LOCKED_ROW_SECONDS).result()
     return is_done, time.monotonic() - began
 
 

@@ -32,6 +32,7 @@ from supervisor.store.queue import leader, workers
 from supervisor.store.recovery import clock_steps, stuck_tasks, sweep_runs
 from supervisor.store.remote import remote_cancels, remote_jobs, remote_reports
 from supervisor.store.retention import ageing
+from supervisor.store.sql.locks import LOCKED_ROW_SECONDS
 from supervisor.store.sql.refused_rows import Refusals
 from supervisor.store.sql.row_isolation import Aside, Refused, is_about_a_row, refusal
 from supervisor.store.tasks import cut_orders, history, idempotency_keys, unanswered_orders
@@ -44,7 +45,6 @@ FORGET_SWEEPS_SECONDS = 7 * 86_400
 FORGET_BULK_SECONDS = 30 * 86_400
 DAY_SECONDS = 86_400.0
 
-LOCK_SECONDS = 0.25  # for a row that another program has locked; the next minute's run finds it again
 # For rows, then for files: together well below a minute, and below the actor's time limit.
 ROWS_SECONDS = 15.0
 FILES_SECONDS = 15.0
@@ -113,7 +113,7 @@ class _Care:
 
     def write(self, step: Callable[[Transaction], T]) -> T:
         """The step's result.  Raises RowsLocked for a row that another program has locked: the next run finds it."""
-        return self._database.write(step, lock_seconds=LOCK_SECONDS).result()
+        return self._database.write(step, lock_seconds=LOCKED_ROW_SECONDS).result()
 
     def repeat(self, what: str, pace: Pace, step: CarefulStep[int]) -> int:
         """Run batches until nothing is left, or the time is used up; the sum of their results."""

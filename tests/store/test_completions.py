@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from actors.attempts.record import completed
-from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, OutcomeUnknown
 from supervisor.database.postgres.connection import Connection
@@ -21,13 +20,6 @@ from tests.support.servers.postgres_proxy import PostgresProxy
 
 Counted = dict[tuple[str, str], dict[str, float]]
 OF = '{"outcome":"completed","type":"photography"}'
-
-
-@pytest.fixture
-def wire(settings: Settings) -> Iterator[PostgresProxy]:
-    proxy = PostgresProxy(settings.database_url)
-    yield proxy
-    proxy.close()
 
 
 def _counted(store: Store) -> Counted:

@@ -70,6 +70,10 @@ def _new(user: str = "o-1", count: int = 1, **more: Any) -> NewTask:
     return NewTask(user, "photography", {**PARAMS, "count": count}, **more)
 
 
+def _way(store: Store) -> Submissions:
+    return Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+
+
 def _kinds(outcomes: list[Outcome]) -> list[Any]:
     return [type(outcome) for outcome in outcomes]
 
@@ -214,7 +218,7 @@ async def test_orders_that_come_during_a_transaction_are_the_next_one_unless_it_
 ) -> None:
     monkeypatch.setattr(submission_batcher, "LONG_SECONDS", long_seconds)
     monkeypatch.setattr(locked_steps, "FIRST_SECONDS", 20.0)  # a lock is what its transaction takes long over
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
     written: list[Any] = []
     write = store.database.write
@@ -265,7 +269,7 @@ async def test_orders_beside_a_transaction_that_has_taken_long_already_wait_no_m
 ) -> None:
     monkeypatch.setattr(submission_batcher, "LONG_SECONDS", 0.2)
     monkeypatch.setattr(locked_steps, "FIRST_SECONDS", 20.0)  # a lock is what its transaction takes long over
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
     held = asyncio.create_task(way.submit(_waiting_order(producer)))
     await asyncio.to_thread(
@@ -292,7 +296,7 @@ async def test_orders_of_a_locked_account_hold_up_no_other_user_s(
     store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 600.0)
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await asyncio.gather(*(way.submit(_new(user)) for user in ("held", "free")))
     producer.execute("BEGIN")
     producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
@@ -313,7 +317,7 @@ async def test_orders_of_an_account_that_another_transaction_is_opening_hold_up_
 ) -> None:
     """As a producer's first order for a user does, until it is committed."""
     monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 600.0)
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await way.submit(_new("free"))
     producer.execute("BEGIN")
     producer.execute("INSERT INTO account (user_openid) VALUES ('held')")
@@ -347,7 +351,7 @@ async def test_equal_orders_of_a_locked_account_are_one_task_once_it_is_free(
     store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 600.0)
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await way.submit(_new("held"))
     producer.execute("BEGIN")
     producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
@@ -370,7 +374,7 @@ async def test_an_order_whose_account_stays_locked_is_refused_and_not_stored(
     store: Store, producer: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submission_batcher, "MOST_HELD_SECONDS", 0.2)
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await way.submit(_new("held"))
     producer.execute("BEGIN")
     producer.execute("SELECT 1 FROM account WHERE user_openid = 'held' FOR UPDATE")
@@ -387,7 +391,7 @@ async def test_an_order_whose_account_stays_locked_is_refused_and_not_stored(
 async def test_an_order_is_stored_though_its_account_is_locked_at_every_moment(
     store: Store, settings: Settings
 ) -> None:
-    way = Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    way = _way(store)
     await way.submit(_new("hot"))
     is_over = threading.Event()
 

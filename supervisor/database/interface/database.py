@@ -18,7 +18,9 @@ from __future__ import annotations
 import abc
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -105,52 +107,28 @@ class PendingResult:
 
     def all(self) -> list[Row]:
         """Every row as a dict of column names."""
-        cursor = self._answer()
-        try:
-            rows = cursor.fetchall()
-            if not rows:
-                return []
+        with contextlib.closing(self._answer()) as cursor:
             names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in rows]
-        finally:
-            cursor.close()
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def one(self) -> Row | None:
         """The first row, or None."""
-        cursor = self._answer()
-        try:
-            row = cursor.fetchone()
-            return (
-                None
-                if row is None
-                else dict(zip([column[0] for column in cursor.description], row, strict=True))
-            )
-        finally:
-            cursor.close()
+        with contextlib.closing(self._answer()) as cursor:
+            names, row = [column[0] for column in cursor.description], cursor.fetchone()
+        return None if row is None else dict(zip(names, row, strict=True))
 
     def value(self) -> Any:
         """The first column of the first row, or None."""
-        cursor = self._answer()
-        try:
+        with contextlib.closing(self._answer()) as cursor:
             row = cursor.fetchone()
-            return None if row is None else row[0]
-        finally:
-            cursor.close()
+        return None if row is None else row[0]
 
 
 class Pending(Generic[T]):
     """An answer that is needed later: its queries are sent with the next statement.  make: reads it, once."""
 
     def __init__(self, make: Callable[[], T]) -> None:
-        self._make: Callable[[], T] | None = make
-        self._made: Any = None
-
-    def get(self) -> T:
-        """The answer."""
-        if self._make is not None:
-            self._made, self._make = self._make(), None
-        made: T = self._made
-        return made
+        self.get = functools.cache(make)
 
 
 class Transaction:

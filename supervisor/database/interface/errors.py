@@ -21,3 +21,15 @@ InterfaceError = peewee.InterfaceError
 """The connection was of no use."""
 InternalError = peewee.InternalError
 """The database has given the transaction up, or contradicts itself."""
+
+LOCKED = "55P03"  # PostgreSQL's lock_not_available: lock_timeout is over, or NOWAIT
+
+
+def sqlstate(error: BaseException) -> str:
+    """PostgreSQL's five characters, of a driver's error or one of the above; '' if no server sent any."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a statement has failed because another transaction holds a row that it needs."""
+    return sqlstate(error) == LOCKED

@@ -26,9 +26,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from supervisor.core.errors import SettingFault
 from supervisor.database.interface.database import Parameters
-from supervisor.database.interface.errors import InternalError
+from supervisor.database.interface.errors import InternalError, sqlstate
 from supervisor.database.postgres.connection_refusals import in_words, is_wrong_setting
-from supervisor.database.postgres.errors import GIVEN_UP, NAMED_ERRORS, is_of_a_lost_connection, sqlstate
+from supervisor.database.postgres.errors import GIVEN_UP, NAMED_ERRORS, is_of_a_lost_connection
 from supervisor.database.postgres.sql import adapt, numbered
 
 STATEMENT_SECONDS = 30

@@ -6,6 +6,7 @@ import peewee
 import psycopg
 
 from supervisor.core.errors import DatabaseBusy, DatabaseFull, RowsLocked
+from supervisor.database.interface.errors import LOCKED, sqlstate
 
 NAMED_ERRORS = peewee.__exception_wrapper__  # type: ignore[attr-defined]
 """`with` this, psycopg's errors are raised under the names of `supervisor.database.interface.errors`."""
@@ -13,7 +14,6 @@ NAMED_ERRORS = peewee.__exception_wrapper__  # type: ignore[attr-defined]
 # The transaction is rolled back and may well succeed the next time: serialization_failure, deadlock_detected.
 _AGAIN = frozenset({"40001", "40P01"})
 DISK_FULL = "53100"
-LOCKED = "55P03"  # lock_timeout is over, or NOWAIT
 GIVEN_UP = "25P02"  # the transaction takes no more statements: one of them has failed
 # The connection is unusable: the server shut down, crashed, is starting or is a standby, or the connection idled too
 # long, or a plan was prepared before a migration changed its columns (none of our statements is otherwise
@@ -31,12 +31,6 @@ _NOT_NOW = {
 }
 
 _FAULTS = {DISK_FULL: DatabaseFull, LOCKED: RowsLocked}
-
-
-def sqlstate(error: BaseException) -> str:
-    """The five characters, or '' if the server sent none."""
-    original = getattr(error, "orig", error)
-    return (original.sqlstate or "") if isinstance(original, psycopg.Error) else ""
 
 
 def is_to_be_tried_again(error: BaseException) -> bool:

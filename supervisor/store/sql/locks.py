@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from supervisor.database.interface.database import Row, Transaction
-from supervisor.database.interface.errors import DatabaseError
+from supervisor.database.interface.errors import DatabaseError, is_locked
 from supervisor.store.sql.rows import encoded
 
-AT_ONCE_SECONDS = (
-    0.025  # the wait for a lock of a transaction that has met another program's, and should go on
-)
-_LOCKED = "55P03"  # lock_not_available
+# The longest waits for a row that another program has locked.
+LOCKED_ROW_SECONDS = 0.25  # of work that comes again by itself, or goes on without the row
+AT_ONCE_SECONDS = 0.025  # of a transaction that has met a locked row, and should go on
 
 
 def lock_tasks(tx: Transaction, task_ids: Sequence[str]) -> None:
@@ -63,11 +62,6 @@ def rows_of_free_accounts(tx: Transaction, ask: Callable[[list[str]], list[Row]]
             break
         held_up |= others_hold
     return rows
-
-
-def is_locked(error: BaseException) -> bool:
-    """Whether a statement has failed because another transaction holds a row that it needs."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCKED
 
 
 def wait_no_longer(tx: Transaction) -> None:

@@ -18,8 +18,14 @@ from typing import Any, TypeVar
 
 from supervisor.core.errors import Fault
 from supervisor.database.interface.database import Row, Transaction
-from supervisor.database.interface.errors import DatabaseError, DataError, IntegrityError
-from supervisor.store.sql.locks import is_locked, wait_no_longer
+from supervisor.database.interface.errors import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    is_locked,
+    sqlstate,
+)
+from supervisor.store.sql.locks import wait_no_longer
 from supervisor.store.sql.rows import encoded
 
 R = TypeVar("R")
@@ -75,8 +81,9 @@ def is_about_a_row(error: BaseException) -> bool:
         return True
     if not isinstance(error, DatabaseError):
         return False
-    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-    return state.startswith(_ABOUT_A_ROW) or any(said in str(error) for said in _ABOUT_A_VALUE_ON_SQLITE)
+    return sqlstate(error).startswith(_ABOUT_A_ROW) or any(
+        said in str(error) for said in _ABOUT_A_VALUE_ON_SQLITE
+    )
 
 
 def apart(

@@ -27,12 +27,11 @@ from supervisor.core.errors import (
 from supervisor.core.ids import new_ulid
 from supervisor.core.task_params import check_params
 from supervisor.database.interface.database import Transaction
-from supervisor.database.interface.errors import DatabaseError
+from supervisor.database.interface.errors import DatabaseError, is_locked
 from supervisor.database.interface.life_lock import LifeLock
 from supervisor.security.token_proof import is_revoked, owner_of
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import blocks, revocations
-from supervisor.store.sql.locks import is_locked
 from supervisor.store.sql.row_isolation import is_about_a_row
 from supervisor.store.sql.rows import encoded, task_view
 from supervisor.store.tasks import (

@@ -94,6 +94,14 @@ def test_a_sweep_goes_on_where_a_row_of_a_plain_statement_is_locked(
     assert (counts["changes_pruned"], counts["tasks_forgotten"]) == (0, 1)
 
 
+def _cancel_of_all(store: Store) -> str:
+    """The id of an action on many tasks that is to be run."""
+    ann = Operator("ann", "operator")
+    wanted = read_filter({"type": "photography"}, "cancel")
+    seen = store.database.read(lambda tx: bulk_actions.preview(tx, store.settings, "cancel", wanted))
+    return str(store.write(lambda tx: bulk_actions.start(tx, ann, "cancel", seen))["id"])
+
+
 def test_an_action_on_many_tasks_leaves_out_locked_ones_with_their_reason(
     store: Store,
     other: Plain,
@@ -103,10 +111,7 @@ def test_an_action_on_many_tasks_leaves_out_locked_ones_with_their_reason(
     monkeypatch.setattr(transactions, "LOCKED_SECONDS", 0.5)
     for user in ("held", "held", "a", "b", "c"):
         admitted_task(user)
-    ann = Operator("ann", "operator")
-    wanted = read_filter({"type": "photography"}, "cancel")
-    seen = store.database.read(lambda tx: bulk_actions.preview(tx, store.settings, "cancel", wanted))
-    bulk_id = store.write(lambda tx: bulk_actions.start(tx, ann, "cancel", seen))["id"]
+    bulk_id = _cancel_of_all(store)
     _lock_account(other, "held")
     run_action(store.database, store.settings, bulk_id, threading.Event())
     ended = store.database.read(lambda tx: bulk_actions.get(tx, bulk_id))
@@ -119,10 +124,7 @@ def test_an_action_on_many_tasks_waits_for_a_task_that_is_locked_for_a_moment(
 ) -> None:
     for user in ("held", "a"):
         admitted_task(user)
-    ann = Operator("ann", "operator")
-    wanted = read_filter({"type": "photography"}, "cancel")
-    seen = store.database.read(lambda tx: bulk_actions.preview(tx, store.settings, "cancel", wanted))
-    bulk_id = store.write(lambda tx: bulk_actions.start(tx, ann, "cancel", seen))["id"]
+    bulk_id = _cancel_of_all(store)
     _lock_account(other, "held")
     running = threading.Thread(
         target=run_action, args=(store.database, store.settings, bulk_id, threading.Event())

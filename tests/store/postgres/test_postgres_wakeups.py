@@ -48,13 +48,6 @@ def feed(store: Store) -> Iterator[Wakeups]:
     made.close()
 
 
-@pytest.fixture
-def wire(settings: Settings) -> Iterator[PostgresProxy]:
-    proxy = PostgresProxy(settings.database_url)
-    yield proxy
-    proxy.close()
-
-
 def _listening(wakeups: Wakeups) -> None:
     """Wait until it listens, and take what that alone has said."""
     wait_until(lambda: wakeups.wait(0.01) or wakeups.is_listening, "the listener listens")

@@ -32,13 +32,6 @@ pytestmark = pytest.mark.postgresql_only
 
 
 @pytest.fixture
-def wire(settings: Settings) -> Iterator[PostgresProxy]:
-    proxy = PostgresProxy(settings.database_url)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
 def wired(wire: PostgresProxy) -> Iterator[PostgresDatabase]:
     """The database at the far end of the wire."""
     opened = PostgresDatabase(wire.url)
