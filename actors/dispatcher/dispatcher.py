@@ -294,7 +294,7 @@ class Dispatcher:
             (self._held_up_users, decided.held_up_users),
         ):
             memory.note(held_up, began, now)
-            seconds = memory.seconds_to_next(now)
+            seconds = memory.seconds_to_next(began, now)
             due = due if seconds is None else min(due, seconds)
         return due
 

@@ -39,6 +39,10 @@ class HeldUp:
             seconds = min(2 * seconds, LONGEST_SECONDS) or FIRST_SECONDS
             self._known[each] = (now + seconds, seconds)
 
-    def seconds_to_next(self, now: float) -> float | None:
-        """Until the next one may be tried again; None if none waits for that."""
-        return min((until - now for until, _ in self._known.values() if now < until), default=None)
+    def seconds_to_next(self, tried_at: float, now: float) -> float | None:
+        """Until the next one may be tried again, after the round that began at tried_at; None if none waits for that.
+
+        0 if the time of one that this round left alone came before its end: nothing else tells of it.
+        """
+        waiting = [until - now for until, _ in self._known.values() if tried_at < until]
+        return max(0.0, min(waiting)) if waiting else None
