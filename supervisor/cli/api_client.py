@@ -200,11 +200,14 @@ def _fields(frame: str) -> dict[str, str]:
 
 
 def _sentence(status: int, body: bytes) -> str:
-    """A problem document as one sentence."""
+    """A problem document as one sentence.  What its detail says already is not said twice."""
     try:
         problem = orjson.loads(body)
         detail = str(problem.get("detail") or problem["title"])
-        errors = "; ".join(f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", []))
+        errors = "; ".join(
+            error["pointer"] if error["detail"] in detail else f"{error['pointer']}: {error['detail']}"
+            for error in problem.get("errors", [])
+        )
         return f"{detail} ({errors})" if errors else detail
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return f"The service answered {status}."

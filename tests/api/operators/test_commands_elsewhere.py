@@ -47,6 +47,12 @@ async def test_a_role_that_may_not_is_told_so(web: Web, tmp_path: Path, role: Ro
     assert web.sql("SELECT count(*) FROM audit") == [(0,)]
 
 
+async def test_why_it_was_refused_there_is_said_once(web: Web, tmp_path: Path) -> None:
+    done = await run(web, tmp_path, "admin", "bulk", "cancel", "--from", "yesterday", "--dry-run")
+    assert done.returncode == 1
+    assert done.stderr.count("must be a day") == 1 and "/filter/from" in done.stderr
+
+
 async def test_one_token_is_revoked_on_a_host_of_the_system(web: Web, tmp_path: Path) -> None:
     done = await run(web, tmp_path, "admin", "token", "revoke", "--id", "j-1")
     assert done.returncode == 2 and "without DARKROOM_TOKEN" in done.stderr
