@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -103,6 +102,11 @@ def _hold(seconds: float) -> None:
     time.sleep(seconds)
 
 
+async def _waits_at_its_list(lists: ClaimLists) -> None:
+    """The server has the pop of the one worker, and no answer to it."""
+    await until(lambda: lists._client.info("clients")["blocked_clients"] == 1, "it waits at its list")
+
+
 async def test_a_claim_reaches_the_event_loop_at_once(listening: Listening) -> None:
     await asyncio.to_thread(listening.push)
     await until(lambda: listening.taken, "it is begun")
@@ -194,21 +198,20 @@ async def test_a_pop_says_how_long_its_answer_lay_unread_not_how_long_it_waited(
 ) -> None:
     sender = ClaimLists(open_client(server.address), KEYS)
 
-    async def popped_after(seconds: float, *, held_seconds: float = 0.0) -> float:
-        later = threading.Timer(seconds, sender.push, [[ClaimMessage(TASKS, "w", [CLAIM])]])
-        later.start()
+    async def unread(*, waits_seconds: float = 0.0, held_seconds: float = 0.0) -> float:
         popping = asyncio.ensure_future(own_list.pop(seconds=60))
-        await asyncio.sleep(0.1)  # it waits
+        await _waits_at_its_list(sender)
+        await asyncio.sleep(waits_seconds)
+        sender.push([ClaimMessage(TASKS, "w", [CLAIM])])
         _hold(held_seconds)
         popped = await popping
-        later.join()
         assert popped is not None
         await own_list.own()
         return popped.unread_seconds
 
-    waited = await popped_after(3.0)
+    waited = await unread(waits_seconds=3.0)
     assert -0.1 < waited < 2.5, "it waited for three seconds, and was read at once"
-    assert await popped_after(0.2, held_seconds=2.0) >= 1.5, "its process stood still after the answer"
+    assert await unread(held_seconds=2.0) >= 1.5, "its process stood still after the answer"
 
 
 async def test_a_message_that_seems_to_be_read_before_it_was_sent_is_checked_again(
@@ -254,7 +257,7 @@ async def test_a_message_that_a_held_event_loop_does_not_read_can_be_taken_by_th
     await asyncio.to_thread(listening.push)
     await until(lambda: listening.taken, "it listens")
     await until(lambda: not any(listening.lists.heads(["w"]).values()), "it owns the first one")
-    await asyncio.sleep(0.1)  # it waits at the list again
+    await _waits_at_its_list(listening.lists)
     listening.push()
     _hold(1.2)
     assert listening.lists.heads(["w"])[BESIDE] is not None, (
