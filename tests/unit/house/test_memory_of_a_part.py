@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import platform
 import subprocess
 import sys
@@ -33,8 +34,15 @@ libc.fflush(None)
 
 
 def _heaps(*words: str) -> int:
+    set_outside = ("MALLOC_ARENA_MAX", "MALLOC_ARENA_TEST", "GLIBC_TUNABLES")
+    environ = {name: value for name, value in os.environ.items() if name not in set_outside}
     said = subprocess.run(
-        [sys.executable, "-c", HEAPS, *words], capture_output=True, text=True, check=True, timeout=90
+        [sys.executable, "-c", HEAPS, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=90,
+        env=environ,
     ).stdout
     return said.count("<heap nr=")
 
