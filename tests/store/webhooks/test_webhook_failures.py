@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,14 @@ async def test_a_webhook_whose_receiver_can_not_be_reached_is_freed_without_the_
     url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
     message = Message("w", 1, "t", "o-1", url, "photography", {"result": None}, ENDED, 1)
 
+    def sessions() -> list[aiohttp.ClientSession]:
+        return [each for each in gc.get_objects() if isinstance(each, aiohttp.ClientSession)]
+
+    gc.collect()
+    others = weakref.WeakSet(sessions())  # what earlier tests of this process left
+
     def kept() -> int:
-        return sum(isinstance(each, aiohttp.ClientSession) for each in gc.get_objects())
+        return sum(session not in others for session in sessions())
 
     await webhook_delivery._deliver(worker, message, "")
     gc.collect()
