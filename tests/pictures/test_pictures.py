@@ -31,8 +31,9 @@ def test_pictures_of_phones_and_browsers_are_accepted(format_: str) -> None:
     assert _opened(picture.data).format == "JPEG"
 
 
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright(orientation: int) -> None:
+def test_a_picture_is_turned_upright(orientation: int, format_: str) -> None:
     """The left third is red as the eye sees it, however the camera was held."""
     upright = Image.new("RGB", (60, 20), (0, 0, 255))
     upright.paste((255, 0, 0), (0, 0, 20, 20))
@@ -49,7 +50,7 @@ def test_a_picture_is_turned_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     out = io.BytesIO()
-    (upright.transpose(undo) if undo is not None else upright).save(out, "JPEG", exif=exif, quality=95)
+    (upright.transpose(undo) if undo is not None else upright).save(out, format_, exif=exif, quality=95)
 
     picture = normalised(out.getvalue())
 
