@@ -18,11 +18,11 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from config.allowed_values import bare, type_at, what_may_be_at
 from config.clients import WeChat
 from config.provider import PROVIDER_NAME, Provider
 from config.storage import S3, Retention
 from config.task_type import TaskType
-from config.value_words import bare, type_at, what_may_be_at
 from config.values import (
     TASK_TYPE_NAME,
     Credits,

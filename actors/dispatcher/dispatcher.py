@@ -35,7 +35,7 @@ from dramatiq import get_broker
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.claim_sender import BATCH, ClaimSender, ControlMessage, claim_messages
 from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
-from actors.dispatcher.held_up import HeldUp
+from actors.dispatcher.locked_rows import LockedRows
 from config.settings import Settings, SettingsError, load_settings
 from supervisor.broker.broker_client import BadBrokerAddress
 from supervisor.broker.broker_mode import refuse_unusable_mode
@@ -58,7 +58,7 @@ from supervisor.schema.migrate import check_version
 from supervisor.services.undelivered_claims import empty_lists
 from supervisor.steps.lanes import poll_seconds
 from supervisor.store.counters import counters, open_task_counts
-from supervisor.store.queue import dispatch, idle_look, leader, wake_counters, workers
+from supervisor.store.queue import dispatch, idle_check, leader, wake_counters, workers
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.queue.leader import Leadership
 from supervisor.store.recovery import clock_steps, stuck_tasks
@@ -183,7 +183,10 @@ class Dispatcher:
         self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
         self._silence = SilenceWatch(settings.lease_seconds)
         self._refusals = Refusals()
-        self._held_up_tasks, self._held_up_users = HeldUp(forget_seconds=10.0), HeldUp(forget_seconds=0.0)
+        self._held_up_tasks, self._held_up_users = (
+            LockedRows(forget_seconds=10.0),
+            LockedRows(forget_seconds=0.0),
+        )
         self._wake = -1
         self._heard = False  # of a commit that was not visible yet
         self._slow_seconds = max(TICK_SECONDS, min(leader.SLOW_SECONDS, settings.heartbeat_seconds))
@@ -353,7 +356,7 @@ class Dispatcher:
         """Read what no wake-up tells: heartbeats, due times, and the counter, in case a wake-up was lost."""
         self.pulse.turn()
         self._note_turn(now)
-        found = self.database.read(idle_look.look)
+        found = self.database.read(idle_check.look)
         self._read_due = now + self._read_seconds
         if self._silence.silent(found.beats, time.monotonic()):
             self._beat_due = now  # the tick marks the silent workers

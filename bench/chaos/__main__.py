@@ -13,8 +13,8 @@ from rich.console import Console
 
 from bench import moved_clock
 from bench.chaos.conductor import conduct, house_of
-from bench.chaos.reader import Reader
 from bench.chaos.report import report
+from bench.chaos.verdicts import Reader
 from tests.support.chaos.chaos_settings import Wish
 
 POISON_ATTEMPTS = 5  # below this a run has poison among its orders, for the budget is then soon spent

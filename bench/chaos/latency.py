@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from datetime import datetime
 
-from bench.chaos.reader import Reader
+from bench.chaos.verdicts import Reader
 
 
 @dataclasses.dataclass(frozen=True)

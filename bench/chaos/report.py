@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.chaos.conductor import Seen
 from bench.chaos.latency import rescues, summary
-from bench.chaos.reader import Reader
+from bench.chaos.verdicts import Reader
 from tests.support.chaos.chaos_settings import Wish
 from tests.support.chaos.plan import Role
 

@@ -17,19 +17,19 @@ from supervisor.cli import (
     admin,
     bulk,
     copy_command,
-    keys,
     kubernetes,
-    looking,
     operate,
     providers,
     run,
+    sdk_keys,
     submit,
+    system_view,
     upgrade,
     users,
     webhooks,
 )
 from supervisor.cli.base import FAILED, WRONG_USAGE
-from supervisor.processes.collector import spare_the_imports
+from supervisor.processes.garbage_collection import spare_the_imports
 
 
 class _Commands(click.Group):
@@ -54,11 +54,11 @@ for _module in (
     operate,
     bulk,
     users,
-    looking,
+    system_view,
     webhooks,
     providers,
     admin,
-    keys,
+    sdk_keys,
     copy_command,
     kubernetes,
 ):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from supervisor.core.sentences import filled
-from supervisor.health.sweep_signs import Sweeps, sweeps_judged
+from supervisor.health.sweep_liveness import Sweeps, sweeps_judged
 from supervisor.remote.breaker import TROUBLES
 
 Trouble = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config.settings import Settings
-from supervisor.kubernetes import around, pods
+from supervisor.kubernetes import monitoring, network, pods
 from supervisor.kubernetes.pods import Object
 from supervisor.kubernetes.scaling import scaled_object
 from supervisor.kubernetes.values import Values
@@ -20,26 +20,26 @@ def manifests(
     made: dict[str, list[Object]] = {
         "files.yaml": [pods.config_map(values, files)],
         "migrate.yaml": [pods.migrate_job(values, settings, files)],
-        "web.yaml": [pods.web(values, files), around.service(values), around.budget(values, "web")],
+        "web.yaml": [pods.web(values, files), network.service(values), pods.budget(values, "web")],
         "dispatcher.yaml": [
             pods.part(values, files, "dispatcher", values.dispatcher),
-            around.budget(values, "dispatcher"),
+            pods.budget(values, "dispatcher"),
         ],
         "scheduler.yaml": [pods.part(values, files, "scheduler", values.scheduler)],
     }
     if values.web.host:
-        made["web.yaml"].insert(2, around.ingress(values))
+        made["web.yaml"].insert(2, network.ingress(values))
     for name, pool in values.workers.items():
-        objects = [pods.pool(values, settings, files, name, pool), around.budget(values, f"worker-{name}")]
+        objects = [pods.pool(values, settings, files, name, pool), pods.budget(values, f"worker-{name}")]
         if pool.scale is not None:
             objects.append(scaled_object(values, settings, name, pool))
         made[f"worker-{name}.yaml"] = objects
     if values.network.policies:
-        made["network.yaml"] = around.network_policies(values)
-    monitoring = [around.service_monitor(values)] if values.monitoring.service_monitor else []
+        made["network.yaml"] = network.network_policies(values)
+    watched = [monitoring.service_monitor(values)] if values.monitoring.service_monitor else []
     if values.monitoring.rules:
-        monitoring.append(around.prometheus_rule(values, alert_groups))
-    if monitoring:
-        made["monitoring.yaml"] = monitoring
+        watched.append(monitoring.prometheus_rule(values, alert_groups))
+    if watched:
+        made["monitoring.yaml"] = watched
     base = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(made)}
     return {KUSTOMIZATION: [base], **made}

@@ -116,6 +116,16 @@ def pool(values: Values, settings: Settings, files: dict[str, str], name: str, o
     return made
 
 
+def budget(values: Values, component: str) -> Object:
+    """While nodes are emptied, at most one pod of a part is down."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(values, component, component),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels(values, component)}},
+    }
+
+
 def _toleration(of: Toleration) -> Object:
     """With nothing that Kubernetes takes by itself."""
     made = {

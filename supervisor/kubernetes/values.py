@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from config.allowed_values import bare, type_at, what_may_be_at, words_of
 from config.settings import Settings, SettingsError, load_settings
 from config.settings_group import Count, Group, no_flag
-from config.value_words import bare, type_at, what_may_be_at, words_of
 from config.values import hide_password
-from supervisor.kubernetes import kinds
+from supervisor.kubernetes import value_kinds
 
 Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(no_flag)]
 Amount = Annotated[int, Field(ge=1, le=64), BeforeValidator(no_flag)]
@@ -63,16 +63,16 @@ class Part(Group):
     """A Deployment.  cpu, memory: requested; memory is the limit too."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 2
-    cpu: kinds.Cpu = "250m"
-    memory: kinds.Memory = "512Mi"
+    cpu: value_kinds.Cpu = "250m"
+    memory: value_kinds.Memory = "512Mi"
 
 
 class Web(Part):
     """host: of an Ingress; empty for none."""
 
-    host: kinds.HostOrNone = ""
-    ingress_class: kinds.ObjectNameOrNone = ""
-    tls_secret: kinds.ObjectNameOrNone = ""
+    host: value_kinds.HostOrNone = ""
+    ingress_class: value_kinds.ObjectNameOrNone = ""
+    tls_secret: value_kinds.ObjectNameOrNone = ""
 
     @model_validator(mode="after")
     def _have_a_host(self) -> Self:
@@ -99,9 +99,9 @@ class Scale(Group):
 class Toleration(Group):
     """A taint of nodes that a pool's pods stand.  toleration_seconds: how long; only with effect NoExecute."""
 
-    key: kinds.LabelKeyOrNone = ""
+    key: value_kinds.LabelKeyOrNone = ""
     operator: Literal["Exists", "Equal"] = "Equal"
-    value: kinds.LabelValue = ""
+    value: value_kinds.LabelValue = ""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     toleration_seconds: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
 
@@ -119,22 +119,22 @@ class Toleration(Group):
 class Pool(Part):
     """Worker processes of one kind.  devices: resources of the node, such as nvidia.com/gpu, for each worker."""
 
-    memory: kinds.Memory = "2Gi"
+    memory: value_kinds.Memory = "2Gi"
     threads: Annotated[int, Field(ge=1, le=4096)] = 16
     types: list[str] = Field(default_factory=list)
-    offers: dict[kinds.Offer, Count] = Field(default_factory=dict)
-    devices: dict[kinds.Device, Amount] = Field(default_factory=dict)
-    node_selector: dict[kinds.LabelKey, kinds.LabelValue] = Field(default_factory=dict)
+    offers: dict[value_kinds.Offer, Count] = Field(default_factory=dict)
+    devices: dict[value_kinds.Device, Amount] = Field(default_factory=dict)
+    node_selector: dict[value_kinds.LabelKey, value_kinds.LabelValue] = Field(default_factory=dict)
     tolerations: list[Toleration] = Field(default_factory=list)
-    runtime_class: kinds.ObjectNameOrNone = ""
+    runtime_class: value_kinds.ObjectNameOrNone = ""
     scale: Scale | None = None
 
 
 class Peer(Group):
     """Where a database, broker, store or AI server is: addresses, or a namespace of the cluster."""
 
-    cidr: kinds.CidrOrNone = ""
-    namespace: kinds.NamespaceOrNone = ""
+    cidr: value_kinds.CidrOrNone = ""
+    namespace: value_kinds.NamespaceOrNone = ""
     ports: Annotated[list[Port], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -148,7 +148,7 @@ class Network(Group):
     """NetworkPolicies.  peers: what the parts may reach beside DNS and the public internet."""
 
     policies: bool = True
-    ingress_namespace: kinds.Namespace = "ingress-nginx"
+    ingress_namespace: value_kinds.Namespace = "ingress-nginx"
     peers: list[Peer] = Field(default_factory=list)
 
 
@@ -157,24 +157,24 @@ class Monitoring(Group):
 
     service_monitor: bool = False
     rules: bool = False
-    namespace: kinds.Namespace = "monitoring"
-    prometheus: kinds.PrometheusOrNone = ""
+    namespace: value_kinds.Namespace = "monitoring"
+    prometheus: value_kinds.PrometheusOrNone = ""
 
 
 class Values(Group):
-    name: kinds.Name = "darkroom"
-    image: kinds.Image
+    name: value_kinds.Name = "darkroom"
+    image: value_kinds.Image
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    pull_secrets: list[kinds.ObjectName] = Field(default_factory=list)
-    secret: kinds.ObjectName
-    url: kinds.Address
-    settings: dict[kinds.Variable, Setting] = Field(default_factory=dict)
-    settings_file: kinds.FileNameOrNone = ""
-    files: list[kinds.FileName] = Field(default_factory=list)
+    pull_secrets: list[value_kinds.ObjectName] = Field(default_factory=list)
+    secret: value_kinds.ObjectName
+    url: value_kinds.Address
+    settings: dict[value_kinds.Variable, Setting] = Field(default_factory=dict)
+    settings_file: value_kinds.FileNameOrNone = ""
+    files: list[value_kinds.FileName] = Field(default_factory=list)
     web: Web = Web()
     dispatcher: Part = Part(cpu="100m", memory="256Mi")
     scheduler: Part = Part(cpu="50m", memory="256Mi")
-    workers: Annotated[dict[kinds.Name, Pool], Field(min_length=1)]
+    workers: Annotated[dict[value_kinds.Name, Pool], Field(min_length=1)]
     network: Network = Network()
     monitoring: Monitoring = Monitoring()
 

@@ -29,10 +29,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from supervisor.processes.collector import spare_the_imports
+from supervisor.processes.garbage_collection import spare_the_imports
 from supervisor.processes.lean_imports import import_lean
 from supervisor.processes.parent_death import COULD_NOT_BE_STARTED, die_with_parent
-from supervisor.processes.shown_command import show_command
+from supervisor.processes.process_title import set_process_title
 
 LONGEST_ORDER = 1 << 17  # bytes; a socket takes more in one message
 MOST_DESCRIPTORS = 16
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(os.listdir("/proc/self/task")) > 1:
         sys.exit("darkroom: a module starts a thread as it is imported, so parts are not forked")
     try:
-        show_command(sys.orig_argv, os.environ)  # a part could do nothing about its failure
+        set_process_title(sys.orig_argv, os.environ)  # a part could do nothing about its failure
     except OSError as error:
         sys.exit(f"darkroom: a process can't set its line in ps here ({error}), so parts are not forked")
     gc.collect()
@@ -159,7 +159,7 @@ def _become(order: Order, descriptors: Sequence[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(order.environ)
     os.chdir(order.cwd)
-    show_command(_as_executed(order.argv), order.environ)
+    set_process_title(_as_executed(order.argv), order.environ)
     is_python = order.argv[0] == sys.executable
     sys.argv = list(order.argv[1:] if is_python else order.argv)
     sys.path[0] = str(Path(sys.argv[0]).parent)

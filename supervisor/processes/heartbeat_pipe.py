@@ -4,7 +4,7 @@
 (`supervisor.processes.beat_check`) through a file.
 
 The loop that does the part's work sends the beats, so a blocked loop is silent.  They do not depend on the database, so
-an outage does not cause silence.  `supervisor.health.life_signs` judges the beats.
+an outage does not cause silence.  `supervisor.health.frozen_children` judges the beats.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from supervisor.processes.collector import spare_the_imports
+from supervisor.processes.garbage_collection import spare_the_imports
 from supervisor.processes.lean_imports import import_lean
 
 PROGRAMS = Path(__file__).parent / "programs"

@@ -23,7 +23,7 @@ import orjson
 import structlog
 
 from supervisor.core.ids import new_ulid
-from supervisor.health.life_signs import LOOK_SECONDS, LifeSigns
+from supervisor.health.frozen_children import LOOK_SECONDS, FrozenChildren
 from supervisor.processes import restart_plan, rolling_restart
 from supervisor.processes.child import Child, adopt_orphans, reap, start_child
 from supervisor.processes.forked_parts import ForkServer, NotForked
@@ -68,7 +68,7 @@ class Program:
     spawn_id_variable: names the environment variable in which the child finds the ULID of its spawn.
     on_exit: called in a helper thread when the child and all of its group are gone.
     beats: it sends beats by `supervisor.processes.heartbeat_pipe`, and is killed when it is silent
-    (`supervisor.health.life_signs`).  answers: for a program that can't beat; called in a helper thread again and
+    (`supervisor.health.frozen_children`).  answers: for a program that can't beat; called in a helper thread again and
     again, and True counts as a beat.
     """
 
@@ -113,7 +113,7 @@ class ProcessSupervisor:
         programs: list[Program],
         state_path: Path,
         on_all_ready: Callable[[], None] | None = None,
-        signs: LifeSigns | None = None,
+        signs: FrozenChildren | None = None,
         on_stopping: Callable[[], None] = lambda: None,
         asked_to_renew: Callable[[], Wanted | None] = lambda: None,
     ) -> None:
@@ -135,7 +135,7 @@ class ProcessSupervisor:
         self._new_argv: Mapping[str, tuple[str, ...]] = {}
         self._new_forks: ForkServer | None = None
         self._fork_servers = {program.forks for program in programs if program.forks is not None}
-        self._signs = signs or LifeSigns()
+        self._signs = signs or FrozenChildren()
         self._look_at = 0.0
         self._asked: dict[str, tuple[str, concurrent.futures.Future[bool]]] = {}
         self._ask_at: dict[str, float] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from supervisor.health.life_signs import START_SECONDS
+from supervisor.health.frozen_children import START_SECONDS
 
 
 class Step(StrEnum):

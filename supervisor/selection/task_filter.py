@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from supervisor.core.lifecycle import OPEN, RETRYABLE
-from supervisor.selection.lost_plus import advice_on_lost_plus
+from supervisor.selection.unescaped_plus import advice_on_unescaped_plus
 
 Action = Literal["retry", "cancel", "release"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -149,6 +149,6 @@ def _moment(name: str, text: str) -> str:
         raise BadFilter(
             name,
             f"{name} must be a day such as 2026-12-01, or a time such as 2026-12-01T09:00:00Z."
-            + advice_on_lost_plus(text),
+            + advice_on_unescaped_plus(text),
         ) from None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

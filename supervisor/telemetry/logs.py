@@ -2,7 +2,7 @@
 
 `console` is for people, `json` is one object a line.  Libraries that use the standard library's logging get the same
 format.  A last filter removes from each rendered line what must never be in a log: configured secrets, bearer tokens,
-tickets, signatures, passwords in addresses.  Repeated warnings and errors are counted (`supervisor.core.repetitions`),
+tickets, signatures, passwords in addresses.  Repeated warnings and errors are counted (`core.repeated_lines`),
 so that errors about a full disk do not fill it further.
 """
 
@@ -30,7 +30,7 @@ from pydantic import BaseModel, SecretStr
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from config.settings import Settings, hide_password
-from supervisor.core.repetitions import Repeated, Repetitions
+from supervisor.core.repeated_lines import Repeated, RepeatedLines
 from supervisor.security.secret import FILE_NAME as SECRET_FILE
 from supervisor.telemetry import attempt_lines
 from supervisor.webhooks.signing_keys import derived_key
@@ -134,7 +134,7 @@ class _CountingHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._repetitions: Repetitions[logging.LogRecord] = Repetitions()
+        self._repetitions: RepeatedLines[logging.LogRecord] = RepeatedLines()
         self._teller: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:  # with the handler's lock held

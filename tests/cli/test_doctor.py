@@ -20,7 +20,7 @@ from config.settings import Settings
 from supervisor.cli.doctor import doctor_liveness
 from supervisor.cli.doctor.doctor import Finding, examine
 from supervisor.database.interface.database import Transaction
-from supervisor.health import sweep_signs
+from supervisor.health import sweep_liveness
 from supervisor.objects import disk_space
 from supervisor.processes.process_states import STOPPED, state_of
 from supervisor.remote.breaker import Sign
@@ -116,7 +116,7 @@ def test_a_sweep_that_went_silent_is_named_with_its_last_end(
 ) -> None:
     store.write(lambda tx: sweep_runs.record_by_hand(tx, {}))
     assert wrong(settings, "sweep") == ""
-    clock.advance(sweep_signs.MOST_SECONDS + 1)
+    clock.advance(sweep_liveness.MOST_SECONDS + 1)
     assert "run `darkroom sweep`" in wrong(settings, "sweep")
 
 
@@ -126,7 +126,7 @@ def test_the_first_sweep_after_a_start_is_awaited_and_then_missed(
     assert "No sweep has ever run" in wrong(settings, "sweep")
     working = Well(store, clock)
     assert wrong(settings, "sweep") == "" and sweep_codes(store) == set()
-    working.passes(sweep_signs.MOST_SECONDS + 1)
+    working.passes(sweep_liveness.MOST_SECONDS + 1)
     assert "No sweep has ever run" in wrong(settings, "sweep") and sweep_codes(store) == {"sweep_none"}
     store.write(lambda tx: sweep_runs.record_by_hand(tx, {}))
     clock.advance(86_400)

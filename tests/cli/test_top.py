@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor.cli.shown.looking_lines import dead_lines, figure, history_lines, sparkline
+from supervisor.cli.shown.history_lines import dead_lines, figure, history_lines, sparkline
 from supervisor.core.claim import Claim
 from supervisor.store.operators import week_history
 from supervisor.store.tasks import user_actions

@@ -13,9 +13,9 @@ from typing import Any, cast
 import pytest
 
 from actors.broker.broker import DarkroomBroker
-from actors.dispatcher import held_up
+from actors.dispatcher import locked_rows
 from actors.dispatcher.dispatcher import Dispatcher
-from actors.dispatcher.held_up import HeldUp
+from actors.dispatcher.locked_rows import LockedRows
 from config.settings import Settings
 from supervisor.broker.claim_lists import ClaimLists
 from supervisor.core.claim import Claim
@@ -300,7 +300,7 @@ def test_a_task_whose_next_try_falls_due_during_a_round_is_tried_at_once_after_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a busy machine most rounds take as long as it waits for its second try."""
-    monkeypatch.setattr(held_up, "FIRST_SECONDS", 3600.0)
+    monkeypatch.setattr(locked_rows, "FIRST_SECONDS", 3600.0)
     task_id = admitted_task("a")
     other.execute("SELECT 1 FROM account WHERE user_openid = 'a' FOR UPDATE")
     live_worker()
@@ -399,7 +399,7 @@ def test_a_pick_does_not_read_the_long_queue_of_a_user_at_their_limit(
 
 
 def test_what_is_held_up_is_tried_again_after_twice_the_time_until_it_is_forgotten() -> None:
-    memory = HeldUp(10.0)
+    memory = LockedRows(10.0)
     assert memory.seconds_to_next(0.0, 0.0) is None
     memory.note(["a"], 0.0, 0.0)
     assert memory.passing(0.003) == ["a"] and memory.passing(0.004) == []
@@ -417,7 +417,7 @@ def test_what_is_held_up_is_tried_again_after_twice_the_time_until_it_is_forgott
 
 
 def test_what_falls_due_during_the_round_that_left_it_alone_is_tried_after_it() -> None:
-    memory = HeldUp(10.0)
+    memory = LockedRows(10.0)
     memory.note(["a", "b"], 0.0, 0.0)
     assert memory.passing(0.003) == ["a", "b"], "a round begins"
     memory.note([], 0.003, 0.007)
@@ -427,7 +427,7 @@ def test_what_falls_due_during_the_round_that_left_it_alone_is_tried_after_it() 
 
 
 def test_locks_of_a_moment_add_no_wait_however_often_a_busy_user_is_met_with_one() -> None:
-    memory = HeldUp(0.0)
+    memory = LockedRows(0.0)
     for now in range(0, 200, 2):
         memory.note(["a"], float(now), float(now))
         assert memory.seconds_to_next(float(now), float(now)) == pytest.approx(0.004)

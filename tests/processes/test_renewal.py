@@ -25,7 +25,7 @@ from config.settings import Settings
 from supervisor.cli.up import renewable
 from supervisor.core.errors import DatabaseBusy, NotReady, SettingFault
 from supervisor.database.open_database import open_database
-from supervisor.health.life_signs import START_SECONDS
+from supervisor.health.frozen_children import START_SECONDS
 from supervisor.processes import rolling_restart, supervised, upgrade_request
 from supervisor.processes.process_supervisor import FORK_SERVER
 from supervisor.processes.restart_plan import (

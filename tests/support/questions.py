@@ -10,7 +10,7 @@ from config.settings import Settings
 from supervisor.database.interface.database import PendingResult, Transaction
 from supervisor.store.counters import open_task_counts
 from supervisor.store.operators import gauges, overview
-from supervisor.store.queue import dispatch, last_signs, queue_snapshot
+from supervisor.store.queue import dispatch, liveness, queue_snapshot
 from supervisor.store.queue import next_task as line
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.tasks import admission, claims, remote_wait, task_views, user_actions
@@ -38,7 +38,7 @@ QUESTIONS: dict[str, Question] = {
     "line": lambda tx, settings, task: line.first_in_line(tx, list(TYPES), 20),
     "order": lambda tx, settings, task: queue_snapshot.read_order(tx, settings),
     "operators' page": lambda tx, settings, task: overview.queue(
-        tx, settings, last_signs.read(tx, settings.silent_seconds)
+        tx, settings, liveness.read(tx, settings.silent_seconds)
     ),
     "webhooks": lambda tx, settings, task: webhook_health.read(tx),
     "view": lambda tx, settings, task: task_views.get(tx, task, USER),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from config.task_type import TaskType
 from supervisor.core.claim import Claim
 from supervisor.core.eta import eta_seconds
-from supervisor.store.queue import last_signs, queue_snapshot, workers
+from supervisor.store.queue import liveness, queue_snapshot, workers
 from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Clock, Store
 from tests.support.models.stepped import advance_now, portrait
@@ -91,9 +91,9 @@ def test_guesses_are_made_from_completed_runs_of_the_type_and_live_slots(
     runs = {type_: len(store.database.read(lambda tx, t=type_: queue_snapshot.recent_run_seconds(tx, t)))
             for type_ in ("photography", "fitting", "other")}  # fmt: skip
     assert runs == {"photography": 1, "fitting": 1, "other": 0}
-    assert store.database.read(lambda tx: last_signs.read(tx, 15)).slots == 1005
+    assert store.database.read(lambda tx: liveness.read(tx, 15)).slots == 1005
     claimed_task("o-2")
-    assert [each.busy for each in store.database.read(last_signs.worker_signs)] == [1, 0]
+    assert [each.busy for each in store.database.read(liveness.worker_signs)] == [1, 0]
 
 
 def test_what_finished_steps_took_is_no_longer_to_come() -> None:

@@ -11,7 +11,7 @@ from supervisor.cli.doctor.doctor_liveness import examine_movement
 from supervisor.health.liveness import DispatcherSign, Judge, WorkerSign, judged
 from supervisor.health.troubles import troubles
 from supervisor.store.operators import overview
-from supervisor.store.queue import last_signs, leader, queue_snapshot, workers
+from supervisor.store.queue import leader, liveness, queue_snapshot, workers
 from supervisor.store.tasks import user_actions
 from tests.conftest import Clock, Store
 from tests.support.well import Well
@@ -110,7 +110,7 @@ def test_a_frozen_dispatcher_alone_is_reported_while_workers_beat(
     store.write(lambda tx: workers.beat(tx, "worker-1", 0))
     assert codes(store) == [("dispatcher_silent", "dispatcher-1")]
     assert eta(store, admitted_task("o-2")) is None
-    assert not store.database.read(lambda tx: last_signs.read(tx, SILENT)).works
+    assert not store.database.read(lambda tx: liveness.read(tx, SILENT)).works
 
 
 def test_a_silent_worker_beside_others_is_named(

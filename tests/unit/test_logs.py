@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import load_settings
-from supervisor.core.repetitions import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, Repetitions
+from supervisor.core.repeated_lines import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, RepeatedLines
 from supervisor.telemetry.logs import _ConsoleRenderer, configure_logs
 from tests.support.waiting import eventually
 
@@ -232,7 +232,7 @@ def test_ordinary_events_have_a_line_each(logged):
 
 
 def test_the_count_is_logged_without_a_further_line(logged, monkeypatch):
-    monkeypatch.setattr("supervisor.core.repetitions.FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("supervisor.core.repeated_lines.FIRST_SECONDS", 0.05)
     stream = logged("json")
     for _ in range(3):
         structlog.get_logger("ours").warning("write_delayed")
@@ -241,7 +241,7 @@ def test_the_count_is_logged_without_a_further_line(logged, monkeypatch):
 
 
 def test_a_storm_of_an_hour_is_a_line_a_minute_and_no_number_is_lost():
-    seen: Repetitions[str] = Repetitions()
+    seen: RepeatedLines[str] = RepeatedLines()
     written, counted, now = 0, 0, 0.0
     while now < 3600:
         told = seen.due(now)
@@ -254,7 +254,7 @@ def test_a_storm_of_an_hour_is_a_line_a_minute_and_no_number_is_lost():
 
 
 def test_a_message_after_a_silence_is_logged_as_new():
-    seen: Repetitions[str] = Repetitions()
+    seen: RepeatedLines[str] = RepeatedLines()
     assert seen.is_news("a", "line", 0.0) and seen.next_due() is None
     assert seen.due(FIRST_SECONDS) == []
     assert seen.is_news("a", "line", FIRST_SECONDS)
@@ -265,6 +265,6 @@ def test_a_message_after_a_silence_is_logged_as_new():
 
 
 def test_more_different_lines_than_are_kept_in_mind_are_written():
-    seen: Repetitions[str] = Repetitions()
+    seen: RepeatedLines[str] = RepeatedLines()
     assert all(seen.is_news(n, "line", 0.0) for n in range(MOST_SERIES + 100))
     assert not seen.is_news(0, "line", 0.0)

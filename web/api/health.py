@@ -8,7 +8,7 @@ from aiohttp import web
 
 from supervisor.core.errors import SettingFault
 from supervisor.schema.migrate import check_version
-from supervisor.store.queue import last_signs
+from supervisor.store.queue import liveness
 from web.handling.context import context_of
 from web.handling.responses import json_answer
 from web.http.problems import unavailable
@@ -36,7 +36,7 @@ async def readyz(request: web.Request) -> web.Response:
             # successors start.
             await asyncio.to_thread(check_version, context.database, context.settings, runs_already=True)
             alive = await context.database.read_async(
-                lambda tx: last_signs.read(tx, context.settings.silent_seconds)
+                lambda tx: liveness.read(tx, context.settings.silent_seconds)
             )
     except SettingFault as fault:
         raise unavailable(str(fault), kind="not_migrated") from None

@@ -31,7 +31,7 @@ from web.http.client_address import household
 from web.http.detached_work import finished_first
 from web.http.forms import HEAD_BYTES, FormLimits, Part, boundary_of, events_of
 from web.http.problems import Problem, unavailable, unprocessable
-from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, Share
+from web.uploads.upload_quota import OF_A_USER, OF_MANY, Holder, Share
 
 # bytes that an upload counts for before its first byte: a connection and its buffers
 UPLOAD_BYTES = 64 * 1024

@@ -37,7 +37,7 @@ from web.app.revoked_streams import look_for_revoked
 from web.doors.cloudbase import door as cloudbase
 from web.doors.fal import door as fal
 from web.doors.fal import uploads as fal_uploads
-from web.doors.fal.words import error_answer as fal_error
+from web.doors.fal.refusal import error_answer as fal_error
 from web.doors.openai import door as openai
 from web.doors.openai.answers import error_answer as openai_error
 from web.doors.repeated_orders import keep_cut_orders
@@ -51,7 +51,7 @@ from web.http.problems import SHAPES, answer_problems, expect_100_continue, name
 from web.http.request_ids import tell_request_id
 from web.limits.rate_limits import keep_counts, obey_quotas, tell_standing
 from web.openapi.description import DESCRIPTION, Description, show_openapi
-from web.operators import bulk_actions, looking_back, ops, users
+from web.operators import bulk_actions, dead_letters, ops, users, week_history
 from web.operators.ops_samples import keep_samples
 from web.sharing import archives, shares
 
@@ -157,8 +157,8 @@ ADDRESSES = (
     Address("GET", "/v1/ops/bulk/{bulk_id}", bulk_actions.show, "showBulkAction"),
     Address("POST", "/v1/ops/bulk/{bulk_id}/stop", bulk_actions.stop, "stopBulkAction", 202),
     Address("POST", "/v1/ops/bulk/{bulk_id}/resume", bulk_actions.resume, "resumeBulkAction", 202),
-    Address("GET", "/v1/ops/history", looking_back.show_history, "showHistory"),
-    Address("GET", "/v1/ops/dead-letters", looking_back.show_dead_letters, "showDeadLetters"),
+    Address("GET", "/v1/ops/history", week_history.show_history, "showHistory"),
+    Address("GET", "/v1/ops/dead-letters", dead_letters.show_dead_letters, "showDeadLetters"),
     Address("GET", "/v1/ops/blocked", users.list_blocked, "listBlocked"),
     Address("GET", "/v1/ops/users/{user}", users.show, "showUser"),
     Address("POST", "/v1/ops/users/{user}/block", users.block, "blockUser"),

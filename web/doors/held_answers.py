@@ -15,7 +15,7 @@ from aiohttp import web
 
 from supervisor.core.lifecycle import FINAL
 from supervisor.objects.object_store import StoreAway
-from web.doors.held import TooLate, View, ended, sent
+from web.doors.held_requests import TooLate, View, ended, sent
 from web.handling.context import Context
 from web.http.problems import Problem
 

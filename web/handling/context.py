@@ -34,13 +34,13 @@ from supervisor.store.ledger import credits
 from supervisor.store.limits import blocks, revocations
 from supervisor.store.limits.notices import Notice
 from web.feed.hub import Hub
-from web.handling.last_told import LastTold
 from web.handling.notices import Notices
+from web.handling.repeated_polls import RepeatedPolls
 from web.http.client_address import client_address
 from web.http.detached_work import finished
 from web.http.problems import Problem
 from web.uploads.plain_uploads import PlainUploads
-from web.uploads.upload_shares import UploadShares
+from web.uploads.upload_quota import UploadQuota
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Context:
     json_turns: Turns
     read_turns: Turns
     plain_uploads: PlainUploads
-    uploads: UploadShares
+    uploads: UploadQuota
     file_threads: concurrent.futures.Executor
     exposition: Callable[[], bytes]
     secret_before: str | None = None
@@ -85,7 +85,7 @@ class Context:
     has_warned: bool = False
     ping_seconds: float = PING_SECONDS
     is_draining: bool = False
-    last_told: LastTold = dataclasses.field(default_factory=LastTold)
+    repeated_polls: RepeatedPolls = dataclasses.field(default_factory=RepeatedPolls)
     _store_failed: tuple[float, str] = (0.0, "")
     _seen: set[str] = dataclasses.field(default_factory=set)
 
@@ -167,7 +167,7 @@ def make_context(
         json_turns=Turns(1),
         read_turns=Turns(READER_THREADS, READER_THREADS - 1),
         plain_uploads=PlainUploads(settings),
-        uploads=UploadShares(MOST_UPLOAD_BYTES),
+        uploads=UploadQuota(MOST_UPLOAD_BYTES),
         file_threads=concurrent.futures.ThreadPoolExecutor(FILE_CALLS, thread_name_prefix="files"),
         exposition=lambda: exposition(metrics),
     )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
 
-from supervisor.selection.lost_plus import advice_on_lost_plus
+from supervisor.selection.unescaped_plus import advice_on_unescaped_plus
 from web.handling.context import IDENTITY, address_of, context_of
 from web.http.body_reader import read_body
 from web.http.client_address import household
@@ -109,7 +109,7 @@ def time_of(request: web.Request, name: str) -> str | None:
     try:
         return None if text is None else utc_time(text)
     except ValueError as error:
-        raise unprocessable(f"/{name}", f"{name}: {error}{advice_on_lost_plus(text or '')}") from None
+        raise unprocessable(f"/{name}", f"{name}: {error}{advice_on_unescaped_plus(text or '')}") from None
 
 
 def utc_time(text: str) -> str:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestPayloadError
 
-from web.http.body_pace import Pace
+from web.http.body_timeouts import Pace
 from web.http.problems import Problem
 
 PIECE_BYTES = 64 * 1024  # bytes handled at once; other requests are served between two pieces

@@ -16,7 +16,7 @@ from config.declarations import samples
 from config.settings import Settings
 from supervisor.core.task_params import SubmissionBody, TaskParams
 from web.openapi import schemas
-from web.openapi.left_out import told_in_words
+from web.openapi.default_sentences import with_defaults_in_words
 from web.openapi.operation import RETRY_AFTER, Answer, Operation
 from web.openapi.operations import ACTED_FOR, OPERATIONS, TAGS
 from web.openapi.ops_task_schemas import OPS_ANSWERS
@@ -121,7 +121,11 @@ def _security(settings: Settings) -> list[dict[str, list[str]]]:
 
 
 def _body_schema(schema: Any) -> Any:
-    return {"$ref": _REFERENCE.format(model=schema)} if isinstance(schema, str) else told_in_words(schema)
+    return (
+        {"$ref": _REFERENCE.format(model=schema)}
+        if isinstance(schema, str)
+        else with_defaults_in_words(schema)
+    )
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -157,8 +161,8 @@ def _schemas(settings: Settings) -> dict[str, Any]:
     body, anything = found.pop("SubmissionBody"), found.pop(PARAMS)
     for type_, task_type in settings.tasks.items():
         params = params_schema(type_, task_type, anything)
-        found[params.name] = told_in_words(params.schema)
-        found[model_name(type_, "Order")] = told_in_words(_order(body, type_, params.reference))
+        found[params.name] = with_defaults_in_words(params.schema)
+        found[model_name(type_, "Order")] = with_defaults_in_words(_order(body, type_, params.reference))
     names = {type_: model_name(type_, "Order") for type_ in settings.tasks}
     references = {type_: _REFERENCE.format(model=name) for type_, name in names.items()}
     found["Order"] = {

@@ -21,7 +21,8 @@ from web.handling.path_names import id_in_path
 from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
-from web.operators.asking import operator_of, viewer_of, write
+from web.operators.action_requests import write
+from web.operators.authorisation import operator_of, viewer_of
 
 LOOK_EVERY_SECONDS = 5.0  # for an action whose runner has died, or that the command line has begun
 MOST_EXPECTED = 1_000_000_000

@@ -34,7 +34,8 @@ from web.handling.request_bodies import bad_cursor, read_json, text_of
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
 from web.http.problems import Problem, unprocessable
-from web.operators.asking import one_line, operator_of, viewer_of, write
+from web.operators.action_requests import one_line, write
+from web.operators.authorisation import operator_of, viewer_of
 from web.operators.ops_samples import SAMPLES
 
 View = dict[str, Any]

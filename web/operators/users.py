@@ -18,7 +18,8 @@ from web.handling.request_bodies import judge_json, members_of
 from web.handling.responses import json_answer
 from web.http.problems import Problem, unprocessable
 from web.limits.rate_limits import used_this_minute
-from web.operators.asking import admin_of, one_line, viewer_of, write
+from web.operators.action_requests import one_line, write
+from web.operators.authorisation import admin_of, viewer_of
 
 OURS = "ops:"  # separate from the references of services and of the command line
 MOST_BLOCKED = 200

@@ -9,12 +9,12 @@ from typing import Any
 from config.settings import Settings
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.health.liveness import Judge, Liveness
-from supervisor.health.sweep_signs import Sweeps, sweeps_judged
+from supervisor.health.sweep_liveness import Sweeps, sweeps_judged
 from supervisor.health.troubles import Trouble, troubles
 from supervisor.processes.host_state import clock_ahead_seconds, look_around
 from supervisor.processes.process_states import to_be_started
 from supervisor.store.operators import database_space, overview
-from supervisor.store.queue import last_signs
+from supervisor.store.queue import liveness
 from supervisor.store.recovery import stuck_tasks, sweep_runs
 from supervisor.store.webhooks import deliveries
 
@@ -39,7 +39,7 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
         yield "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
     else:
         yield "tasks", True, "no task is stuck"
-    alive = database.read(lambda tx: last_signs.read(tx, settings.silent_seconds))
+    alive = database.read(lambda tx: liveness.read(tx, settings.silent_seconds))
     yield _workers(alive, settings)
     yield _dispatcher(alive, settings)
     yield _sweep(database, settings, alive)

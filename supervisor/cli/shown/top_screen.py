@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.cli.shown.looking_lines import sparkline
+from supervisor.cli.shown.history_lines import sparkline
 
 View = dict[str, Any]
 

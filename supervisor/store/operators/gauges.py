@@ -19,7 +19,7 @@ from supervisor.steps.lanes import read_lane
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices
 from supervisor.store.operators import overview, waiting_counts
-from supervisor.store.queue import last_signs
+from supervisor.store.queue import liveness
 from supervisor.store.queue.capacity import less_held
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.webhooks import webhook_health
@@ -77,7 +77,7 @@ def read(tx: Transaction, settings: Settings) -> Gauges:
     open_tasks, not_due = open_task_counts.open_tasks(tx), waiting_counts.not_due(tx)
     oldest = {type_: waiting_counts.oldest_due_seconds(tx, type_) for type_ in settings.tasks}
     due = {type_: open_tasks.get((type_, "pending"), 0) - not_due.get(type_, 0) for type_ in settings.tasks}
-    alive, most = last_signs.read(tx, settings.silent_seconds), settings.most_needs_of_types
+    alive, most = liveness.read(tx, settings.silent_seconds), settings.most_needs_of_types
     waiting = waiting_needs(tx, settings, due)
     return Gauges(
         open_tasks=open_tasks,

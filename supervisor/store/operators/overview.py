@@ -14,7 +14,7 @@ from supervisor.schema.tables import HELD, OPEN, UNSETTLED
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import notices, pauses
 from supervisor.store.operators import audit, bulk_actions, dead_letters, waiting_counts
-from supervisor.store.queue import last_signs, next_task, queue_snapshot
+from supervisor.store.queue import liveness, next_task, queue_snapshot
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
 from supervisor.store.webhooks import webhook_health
@@ -41,7 +41,7 @@ _TASK = "id AS task_id, user_openid, type, status, stage, progress, attempt, lea
 
 def read(tx: Transaction, settings: Settings) -> View:
     """Everything from one snapshot."""
-    alive = last_signs.read(tx, settings.silent_seconds)
+    alive = liveness.read(tx, settings.silent_seconds)
     by_type = queue(tx, settings, alive)
     return {
         "at": tx.value(f"SELECT {tx.as_text(tx.now)}"),

@@ -15,7 +15,7 @@ from supervisor.steps.lanes import read_lane
 from supervisor.store.ledger import provider_costs
 from supervisor.store.limits import pauses
 from supervisor.store.operators import attempt_logs, audit, overview
-from supervisor.store.queue import dispatch, last_signs
+from supervisor.store.queue import dispatch, liveness
 from supervisor.store.queue.capacity import less_held
 from supervisor.store.recovery import stuck_tasks
 from supervisor.store.sql.rows import decoded
@@ -57,7 +57,7 @@ def examine(tx: Transaction, settings: Settings, task_id: str, *, is_broker_up: 
         job["lease"] == row["lease"] for job in jobs
     ):  # it has begun, and its worker's next heartbeat records that
         unbegun_seconds = None
-    alive = last_signs.read(tx, settings.silent_seconds)
+    alive = liveness.read(tx, settings.silent_seconds)
     return {
         "task": {**row, "error": decoded(row["error"])},
         "view": task_views.get(tx, task_id),

@@ -11,7 +11,7 @@ from supervisor.database.interface.database import Transaction
 from supervisor.schema.tables import READY
 from supervisor.store.counters import open_task_counts
 from supervisor.store.limits import pauses, providers
-from supervisor.store.queue import last_signs
+from supervisor.store.queue import liveness
 from supervisor.store.queue.capacity import less_held
 from supervisor.store.queue.ready_tasks import lines_with_ready_tasks
 from supervisor.store.sql.conditions import seconds_of_steps
@@ -24,7 +24,7 @@ CHUNK = 2000
 
 def read_order(tx: Transaction, settings: Settings) -> WaitingOrder:
     """The waiting order from one snapshot, with the slots and run times for estimates."""
-    alive = last_signs.read(tx, settings.silent_seconds)
+    alive = liveness.read(tx, settings.silent_seconds)
     lanes: dict[str, list[str]] = {}
     for type_, lane in lines_with_ready_tasks(tx).get():
         lanes.setdefault(type_, []).append(lane)

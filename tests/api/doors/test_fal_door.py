@@ -115,8 +115,8 @@ async def test_a_request_is_followed_through_every_status(
 async def test_an_sdk_that_asks_in_a_loop_is_held_longer_and_told_at_once_what_changed_between_its_questions(
     shop: DoorShop, client: fal_client.AsyncClient, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.doors.held.POLL_SECONDS", 0.05)
-    monkeypatch.setattr("web.handling.last_told.AGAIN_SECONDS", 1000)
+    monkeypatch.setattr("web.doors.held_requests.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("web.handling.repeated_polls.AGAIN_SECONDS", 1000)
     handle = await client.submit(APP, {"prompt": "wait"})
     (claim,) = await shop.held_of(user)
     assert isinstance(await handle.status(with_logs=True), InProgress), (
@@ -127,7 +127,7 @@ async def test_an_sdk_that_asks_in_a_loop_is_held_longer_and_told_at_once_what_c
     await shop.progress(claim, 30)
     assert isinstance(await asked, InProgress)
     await shop.progress(claim, 60)  # nobody asks just now
-    monkeypatch.setattr("web.doors.held.LOOP_SECONDS", 1000)
+    monkeypatch.setattr("web.doors.held_requests.LOOP_SECONDS", 1000)
     told = await handle.status(with_logs=True)
     assert isinstance(told, InProgress) and "60" in str(told.logs)
     await shop.complete(claim)
@@ -144,7 +144,7 @@ async def test_a_place_in_the_queue_is_told(tmp_path_factory: Any, user: str, mo
         await shop.held_of(user)
         second = [await client.submit(APP, {"prompt": "wait"}) for _ in range(2)]
         for name in ("POLL_SECONDS", "LOOP_SECONDS"):
-            monkeypatch.setattr(f"web.doors.held.{name}", 0.05)
+            monkeypatch.setattr(f"web.doors.held_requests.{name}", 0.05)
         async with asyncio.timeout(30):  # places are read anew once a second
             while [getattr(await each.status(), "position", None) for each in second] != [0, 1]:
                 pass
@@ -261,7 +261,7 @@ async def test_credits_keys_and_limits_raise(
     assert raised.value.status_code == 429
     for task in shop.tasks(user)[1:]:
         await shop.cancel(task)
-    monkeypatch.setattr("web.doors.held.MOST_HELD", 0)
+    monkeypatch.setattr("web.doors.held_requests.MOST_HELD", 0)
     with pytest.raises(FalClientHTTPError, match="wait for their pictures") as raised:
         await client.run(APP, {"prompt": "a fair"})
     assert raised.value.status_code == 503

@@ -197,7 +197,7 @@ async def test_the_users_limit_is_429_and_a_full_queue_503(
     for claim in waiting:
         await shop.complete(claim)
     await asyncio.gather(*asked)
-    monkeypatch.setattr("web.doors.held.MOST_HELD", 0)
+    monkeypatch.setattr("web.doors.held_requests.MOST_HELD", 0)
     with pytest.raises(openai.InternalServerError, match="wait for their pictures"):
         await eager.images.generate(model=MODEL, prompt="a fair")
     assert len(shop.tasks(user)) == 4

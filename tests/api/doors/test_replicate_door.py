@@ -24,7 +24,7 @@ from supervisor.webhooks.signing_keys import derived_key, key_of_user
 from tests.support.houses.door_shop import REFUSED, DoorShop
 from tests.support.houses.web_server import SECRET, picture_bytes, until
 from tests.support.servers.cutting_proxy import POINTS, cutting_proxy
-from web.doors.held import news
+from web.doors.held_requests import news
 from web.doors.replicate import door
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -130,12 +130,12 @@ async def test_what_one_poller_was_told_another_is_told_at_once(
     (claim,) = await shop.held_of(user)
     address = f"{shop.url}{BASE}/v1/predictions/{made.id}"
     other = {"Authorization": f"Bearer {shop.key(user)}", "User-Agent": "a dashboard"}
-    monkeypatch.setattr("web.doors.held.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("web.doors.held_requests.POLL_SECONDS", 0.05)
     await by(made.reload)
     await shop.progress(claim, 10)
     async with aiohttp.ClientSession() as http, http.get(address, headers=other) as answer:
         assert "10%" in (await answer.json())["logs"]
-    monkeypatch.setattr("web.doors.held.LOOP_SECONDS", 1000)
+    monkeypatch.setattr("web.doors.held_requests.LOOP_SECONDS", 1000)
     await by(made.reload)
     assert made.progress is not None and made.progress.current == 10, "not held: it was not told"
 
@@ -226,7 +226,7 @@ async def test_credits_and_limits_raise(
     assert raised.value.status == 429
     for task in shop.tasks(user)[1:]:
         await shop.cancel(task)
-    monkeypatch.setattr("web.doors.held.MOST_HELD", 0)
+    monkeypatch.setattr("web.doors.held_requests.MOST_HELD", 0)
     with pytest.raises(ReplicateError, match="wait for their pictures") as raised:
         await by(client.run, MODEL, input={"prompt": "a fair"})
     assert raised.value.status == 503

@@ -18,8 +18,8 @@ from supervisor.security.tokens import Callback, make_callback_token
 from tests.support.houses.web_server import SECRET, Web, bearer, picture_bytes, running_web, until
 from web.access.authentication import DOORS
 from web.app.app import ADDRESSES
-from web.http import body_pace
-from web.http.body_pace import GRACE_SECONDS, LEAST_BYTES_A_SECOND, SILENT_SECONDS, Pace
+from web.http import body_timeouts
+from web.http.body_timeouts import GRACE_SECONDS, LEAST_BYTES_A_SECOND, SILENT_SECONDS, Pace
 from web.http.json_shape import MOST_DEPTH, MOST_VALUES, shape_fault
 
 IMAGES, TASKS = "/v1/images", "/v1/tasks"
@@ -179,7 +179,7 @@ async def stalled(web: Web, path: str, content_type: str, begun: bytes) -> tuple
 async def test_a_body_that_stops_is_answered_408_wherever_it_goes(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body_pace, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(body_timeouts, "SILENT_SECONDS", 0.2)
     callback = f"/v1/callbacks/{make_callback_token(SECRET, Callback('r-1'))}"
     for path, content_type, begun in (
         (IMAGES, "image/jpeg", picture_bytes() + b"x" * 50_000),

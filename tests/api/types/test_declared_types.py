@@ -17,7 +17,7 @@ from supervisor.core.task_params import BadTask
 from supervisor.store.tasks import admission
 from tests.support.databases import KINDS
 from tests.support.houses.web_server import bearer, running_web
-from web.openapi.left_out import told_in_words
+from web.openapi.default_sentences import with_defaults_in_words
 
 SCHEMA = {
     "properties": {
@@ -122,4 +122,7 @@ async def test_the_inputs_of_a_type_are_public_and_its_provider_is_not(
     async with http.get(f"{web.url}/openapi.json") as answer:
         members = (await answer.json())["components"]["schemas"]["PosterParams"]["properties"]
     assert members["images"]["maxItems"] == 1 and members["images"]["minItems"] == 0
-    assert members["parameters"] == {"$id": "urn:darkroom:parameters:poster", **told_in_words(SCHEMA)}
+    assert members["parameters"] == {
+        "$id": "urn:darkroom:parameters:poster",
+        **with_defaults_in_words(SCHEMA),
+    }

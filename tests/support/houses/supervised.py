@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from supervisor.health.life_signs import LifeSigns
+from supervisor.health.frozen_children import FrozenChildren
 from supervisor.processes import process_supervisor
 from supervisor.processes.forked_parts import ForkServer
 from supervisor.processes.launcher import PROGRAMS
@@ -75,7 +75,7 @@ while True:
 """
 FORK_SERVER_ARGV = (sys.executable, str(PROGRAMS / "fork_server"), "json", "mimetypes:init")
 # Long enough for a busy machine, and so that the supervisor's own looks are no gaps.
-SIGNS = LifeSigns(silent_seconds=6.0, start_seconds=60.0)
+SIGNS = FrozenChildren(silent_seconds=6.0, start_seconds=60.0)
 
 
 def program(

@@ -23,9 +23,10 @@ from supervisor.store.tasks import task_views, user_actions
 from web.doors.door_bodies import json_order
 from web.doors.door_orders import Asked, asked_of, beginning, handed_in, repeatable
 from web.doors.fal import uploads
-from web.doors.fal.words import Target, error_answer, queue_target, run_target, target_of
-from web.doors.held import View, check_room, news, sent, steps
+from web.doors.fal.addresses import Target, queue_target, run_target, target_of
+from web.doors.fal.refusal import error_answer
 from web.doors.held_answers import failure_of, held_answer
+from web.doors.held_requests import View, check_room, news, sent, steps
 from web.doors.repeated_orders import Carried
 from web.doors.type_names import name_of, type_named
 from web.handling.context import Context, context_of, user_of

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from web.doors.door_bodies import form_order, json_order
 from web.doors.door_orders import Asked, asked_of, beginning, handed_in, repeatable
-from web.doors.held import View, check_room, steps
 from web.doors.held_answers import failure_of, held_answer
+from web.doors.held_requests import View, check_room, steps
 from web.doors.openai.answers import (
     FORMATS,
     created,

@@ -21,7 +21,7 @@ from web.api.files import A_FILE, keep, media_type_of
 from web.api.prefer_wait import asked_wait
 from web.doors.door_bodies import form_order, json_order
 from web.doors.door_orders import Asked, asked_of, beginning, handed_in, repeatable
-from web.doors.held import View, check_room, ended, news, sent, steps
+from web.doors.held_requests import View, check_room, ended, news, sent, steps
 from web.doors.order_members import FormFile
 from web.doors.repeated_orders import Carried
 from web.doors.replicate.models import (

@@ -1,4 +1,4 @@
-"""How long to wait for more of a body: a slow phone may finish, a silent one may not.  Pure.
+"""How long to wait for the rest of a body: a slow client may finish, a silent one may not.  Pure.
 
 A body may be silent for at most `SILENT_SECONDS`, and after its first `GRACE_SECONDS` it must average
 `LEAST_BYTES_A_SECOND`.  Only time spent waiting for the sender counts, not our own work.

@@ -1,4 +1,4 @@
-"""Commands that print keys for other people's SDKs."""
+"""Commands that print keys for SDKs of other services."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Lines that repeat are counted, not written.  Pure.
+"""Repeated lines of a log are counted instead of written.  Pure.
 
 The first line of a series is written at once.  Equal lines of the next seconds are counted, and then reported in one
-line.  Each time that the series goes on, it is counted for twice as long, up to a minute.  So a fault that is tried
-again and again costs one line a minute, and no repetition is lost from the count.
+line.  While the series goes on, each report covers twice the time of the one before, up to a minute.  So a fault that
+repeats all the time costs one line a minute, and every repetition is counted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Repeated(Generic[L]):
         return f"{self.count} time{'s' if self.count > 1 else ''} in {self.seconds:.0f} s"
 
 
-class Repetitions(Generic[L]):
+class RepeatedLines(Generic[L]):
     """The lines that were written lately, and how often each was repeated.  now: monotonic seconds, never less than
     before."""
 
@@ -75,7 +75,7 @@ class Repetitions(Generic[L]):
         return [Repeated(each.last, each.count, now - each.since) for each in series if each.last is not None]
 
     def next_due(self) -> float | None:
-        """When the next report is due, even if no line comes until then; None: nothing was counted."""
+        """When the next report is due; None if nothing was counted."""
         return min(
             (each.since + each.window_seconds for each in self._series.values() if each.last is not None),
             default=None,

@@ -1,7 +1,7 @@
-"""What a request's member is when it is left out: told in words.  Pure.
+"""A schema's `default`s as sentences in its descriptions.  Pure.
 
-JSON Schema has `default` for it.  Generators of clients read that in their own way: openapi-typescript makes the member
-required, since something that has a default is always there, and openapi-python-client sends the default itself.
+Generators of clients read `default` in their own ways: openapi-typescript makes such a member required, and
+openapi-python-client sends the default itself.  A sentence misleads neither.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _SINGLE = (
 )  # fmt: skip
 
 
-def told_in_words(schema: Any) -> Any:
-    """The schema with a sentence in place of each `default`; an empty one is not worth a sentence."""
+def with_defaults_in_words(schema: Any) -> Any:
+    """The schema with a sentence in place of each `default`; an empty default gets no sentence."""
     if not isinstance(schema, Mapping):
         return schema
     told = {name: _told(name, value) for name, value in schema.items() if name != "default"}
@@ -33,7 +33,7 @@ def told_in_words(schema: Any) -> Any:
 
 def _told(name: str, value: Any) -> Any:
     if name in _NAMED and isinstance(value, Mapping):
-        return {each: told_in_words(schema) for each, schema in value.items()}
+        return {each: with_defaults_in_words(schema) for each, schema in value.items()}
     if name in _LISTED and isinstance(value, list):
-        return [told_in_words(each) for each in value]
-    return told_in_words(value) if name in _SINGLE else value
+        return [with_defaults_in_words(each) for each in value]
+    return with_defaults_in_words(value) if name in _SINGLE else value

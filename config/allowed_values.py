@@ -1,4 +1,4 @@
-"""What may stand at a place of a table of settings, in words, from the types of its model."""
+"""The values that a setting may have, in words, made from the type in its model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _inside(above: Any, part: str) -> Any:
 
 
 def bare(annotated: Any) -> Any:
-    """Without bounds, and without None where that is allowed too."""
+    """The type without its bounds, and without None where None is allowed too."""
     if get_origin(annotated) is Annotated:
         return bare(get_args(annotated)[0])
     if get_origin(annotated) in (Union, UnionType):
@@ -49,7 +49,7 @@ def bare(annotated: Any) -> Any:
 
 
 def what_may_be_at(root: Any, where: Sequence[str]) -> str:
-    """What may stand at this place of a table, in words."""
+    """The values that may stand at this place of a table, in words."""
     found = type_at(root, where)
     if found is None or bare(found) is Any:
         return "a table"
@@ -57,7 +57,7 @@ def what_may_be_at(root: Any, where: Sequence[str]) -> str:
 
 
 def words_of(type_: Any) -> str:
-    """What a value of this type may be.  Its own description, if it has one, says more than bounds and patterns."""
+    """The values of this type, in words: the description of the type if it has one, else its bounds or pattern."""
     return _in_words(TypeAdapter(type_).json_schema())
 
 

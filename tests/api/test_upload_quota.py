@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web, until
 from tests.support.providers.greedy_image_child import JPEG_HEAD
 from web.api.images import UPLOAD_BYTES
-from web.uploads.upload_shares import OF_A_USER, OF_MANY, Holder, UploadShares
+from web.uploads.upload_quota import OF_A_USER, OF_MANY, Holder, UploadQuota
 
 IMAGES = "/v1/images"
 MIB = 1024 * 1024
@@ -30,7 +30,7 @@ def address(name: str) -> Holder:
 
 
 def test_one_user_gets_half_an_address_three_quarters() -> None:
-    shares = UploadShares(1000)
+    shares = UploadQuota(1000)
     one = shares.begin((user("a"), address("x")))
     assert one.take(501) == user("a") and one.take(500) is None
     assert shares.begin((user("b"), address("x"))).take(250) is None
@@ -42,7 +42,7 @@ def test_one_user_gets_half_an_address_three_quarters() -> None:
 def test_whatever_the_others_take_a_newcomer_finds_room_and_all_of_it_comes_back(
     asked: list[tuple[int, int, int]],
 ) -> None:
-    shares = UploadShares(1000)
+    shares = UploadQuota(1000)
     begun = []
     for n, place, count in asked:
         share = shares.begin((user(str(n)), address(str(place))))

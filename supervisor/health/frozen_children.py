@@ -16,7 +16,7 @@ START_SECONDS = 120.0
 LOOK_SECONDS = 1.5  # a tenth of SILENT_SECONDS: what was seen at a look is ten looks later too old
 
 
-class LifeSigns:
+class FrozenChildren:
     """silent_seconds, start_seconds: how long a child that has beaten, or never has, may be silent."""
 
     def __init__(self, silent_seconds: float = SILENT_SECONDS, start_seconds: float = START_SECONDS) -> None:

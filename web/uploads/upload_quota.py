@@ -1,9 +1,9 @@
-"""Shares of the bytes that may be in upload at once, so that no user or address can hold them all.  Pure.
+"""The quota of bytes that one user or address may have in upload at once, so that none can use all of them.  Pure.
 
-A share is not a fixed number but depends on the free bytes: a user may hold as much as then remains free for all
-others, an address three times that (many people behind one connection, or a service that uploads for its users).  So a
-single user gets half of everything, and n users with full shares leave 1/(n + 1) free for the next one.  Source: A. K.
-Choudhury and E. L. Hahne, Dynamic queue length thresholds for shared-memory packet switches (1998).
+A quota is not a fixed number but depends on the free bytes.  A user may hold as many bytes as then remain free for all
+others; an address may hold three times that (many people behind one connection, or a service that uploads for its
+users).  So a single user gets half of all bytes, and n users with full quotas leave 1/(n + 1) free for the next one.
+Source: A. K. Choudhury and E. L. Hahne, Dynamic queue length thresholds for shared-memory packet switches (1998).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Holder:
 
 
 @dataclass
-class UploadShares:
+class UploadQuota:
     """most_bytes: of all uploads together that are being received, decoded or stored."""
 
     most_bytes: int
@@ -69,7 +69,7 @@ class UploadShares:
 class Share:
     """What one upload holds."""
 
-    shares: UploadShares
+    shares: UploadQuota
     holders: tuple[Holder, ...]
     bytes: int = 0
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from actors.dispatcher.dispatcher_beat import Pulse, Waited
 from supervisor.database.interface.database import Database
-from supervisor.health.life_signs import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, LifeSigns
+from supervisor.health.frozen_children import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, FrozenChildren
 from supervisor.processes import beat_check
 from supervisor.processes.heartbeat_pipe import (
     FILE_VARIABLE,
@@ -35,7 +35,7 @@ class Watch:
     """A supervisor that looks once a second."""
 
     def __init__(self) -> None:
-        self.signs, self.now = LifeSigns(), 100.0
+        self.signs, self.now = FrozenChildren(), 100.0
 
     def looks(self, seconds: float, **beats: int) -> list[str]:
         """The parts that were silent at any check within a number of seconds."""
@@ -74,7 +74,7 @@ def test_a_gap_of_the_supervisors_own_counts_from_zero(beats: int) -> None:
 
 @given(st.lists(st.tuples(st.floats(0.1, 30), st.booleans()), max_size=80))
 def test_no_part_is_killed_within_15_seconds_of_a_beat_or_a_gap(looks: list[tuple[float, bool]]) -> None:
-    signs, now, beats, safe_until = LifeSigns(), 0.0, 1, SILENT_SECONDS
+    signs, now, beats, safe_until = FrozenChildren(), 0.0, 1, SILENT_SECONDS
     signs.silent({"a": beats}, now)
     for after, has_beaten in looks:
         now, beats = now + after, beats + has_beaten

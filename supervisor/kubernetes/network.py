@@ -1,4 +1,4 @@
-"""What stands around the pods: Service and Ingress, disruption budgets, network policies, monitoring."""
+"""The network of the pods: Service, Ingress and network policies."""
 
 from __future__ import annotations
 
@@ -60,16 +60,6 @@ def ingress(values: Values) -> Object:
     return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": about, "spec": spec}
 
 
-def budget(values: Values, component: str) -> Object:
-    """One pod of a part at a time goes, when nodes are emptied."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata(values, component, component),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels(values, component)}},
-    }
-
-
 def network_policies(values: Values) -> list[Object]:
     """Nothing comes in but to web; all parts reach DNS and the named peers; web and workers the public internet."""
     everything = {"app.kubernetes.io/instance": values.name, "app.kubernetes.io/name": "darkroom"}
@@ -114,29 +104,6 @@ def network_policies(values: Values) -> list[Object]:
             ],
         ),
     ]
-
-
-def service_monitor(values: Values) -> Object:
-    """Prometheus Operator's; the job is called darkroom, as the alerts want it."""
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "ServiceMonitor",
-        "metadata": metadata(values, "web", "web"),
-        "spec": {
-            "jobLabel": "app.kubernetes.io/name",
-            "selector": {"matchLabels": labels(values, "web")},
-            "endpoints": [{"port": "http", "path": "/metrics", "interval": "15s"}],
-        },
-    }
-
-
-def prometheus_rule(values: Values, groups: list[Any]) -> Object:
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": metadata(values, "alerts", "alerts"),
-        "spec": {"groups": groups},
-    }
 
 
 def _policy(values: Values, name: str, selector: Object, *, types: list[str], **rules: Any) -> Object:

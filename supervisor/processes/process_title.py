@@ -1,8 +1,7 @@
-"""What `ps` shows of a forked process: the command line and the environment of its own, not those of the process that
-forked it.
+"""The command line and environment that `ps` shows of a forked process: its own instead of its parent's.
 
-The kernel reads both from the process's memory, and a process may say where they are: `prctl(PR_SET_MM,
-PR_SET_MM_MAP)`, Linux only, needs no privilege (prctl(2)).
+The kernel reads both from the process's memory, and a process may set their addresses: `prctl(PR_SET_MM,
+PR_SET_MM_MAP)`, on Linux only and without any privilege (prctl(2)).
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class _Memory(ctypes.Structure):
     )  # fmt: skip
 
 
-def show_command(argv: Sequence[str], environ: Mapping[str, str]) -> None:
+def set_process_title(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """From now on `ps` and /proc show these for this process.  Raises OSError where the system does not allow it."""
     if sys.platform != "linux":
-        raise OSError("only Linux lets a process say where its command line is")
+        raise OSError("only Linux lets a process set where its command line is")
     libc = ctypes.CDLL(None, use_errno=True)
     libc.sbrk.restype, libc.sbrk.argtypes = ctypes.c_void_p, (ctypes.c_ssize_t,)
     command = b"".join(os.fsencode(each) + b"\0" for each in argv)

@@ -1,4 +1,4 @@
-"""What fal's SDKs are answered when something is wrong, and which of fal's own addresses mean what here."""
+"""The meaning of fal's own addresses here.  Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-import orjson
-from aiohttp import web
-
 from supervisor.core.ids import is_task_id
-from web.doors.door_orders import place_of
-from web.http.problems import Problem, told_in_one
+from web.http.problems import Problem
 
 QUEUE_HOST, RUN_HOST, REST_HOSTS = "queue.fal.run", "fal.run", ("rest.fal.ai", "rest.alpha.fal.ai")
 _REQUEST = re.compile(
@@ -74,23 +70,4 @@ def run_target(path: str, query: tuple[tuple[str, str], ...]) -> Target:
 def _no_target() -> Problem:
     return Problem(
         400, "x-fal-target-url must be an address of fal's queue, run or storage.", kind="bad_target"
-    )
-
-
-def error_answer(problem: Problem) -> web.Response:
-    """The error as the SDKs raise it: `detail` for both, `message` where nothing else is shown."""
-    message = told_in_one(problem)
-    detail: object = message
-    if problem.status == 422 and problem.errors:
-        kind = problem.kind or "value_error"
-        detail = [
-            {"loc": ["body", *place_of(pointer)], "msg": sentence, "type": kind}
-            for pointer, sentence in problem.errors
-        ]
-    body = {"detail": detail, "message": message, "error_type": problem.kind or None}
-    headers = {"Cache-Control": "no-store", "x-fal-request-id": "-", **problem.headers}
-    if problem.kind:
-        headers["x-fal-error-type"] = problem.kind
-    return web.Response(
-        status=problem.status, body=orjson.dumps(body), content_type="application/json", headers=headers
     )

@@ -1,4 +1,4 @@
-"""A common slip in addresses: a `+` that is not escaped arrives as a space, and the offset of a time is lost."""
+"""Advice on a common mistake in addresses: an unescaped `+` arrives as a space, so a time loses its offset.  Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import re
 _LOST = re.compile(r".*T\d\d:\d\d\S* \d\d:?\d\d", re.ASCII | re.IGNORECASE)
 
 
-def advice_on_lost_plus(text: str) -> str:
+def advice_on_unescaped_plus(text: str) -> str:
     """A sentence to add to the refusal of a time; empty unless its offset has a space where its `+` was."""
     return " In an address, the + of an offset is written %2B." if _LOST.fullmatch(text) else ""

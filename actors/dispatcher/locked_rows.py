@@ -1,8 +1,8 @@
-"""What could not be changed because another transaction held it: it is left alone for a while, so that others go on.
+"""Tasks and users whose rows another transaction has locked: they are left alone for a while, so that others go on.
 
-Most transactions end within milliseconds, as those of a busy user's own tasks, so the first try comes soon.  A
-transaction of a producer may be open for hours.  A task that it has locked would be picked again and again, and keep
-its slot from others; each further try in vain comes after twice the time.
+Most transactions end within milliseconds, as those of a busy user's own tasks do, so the next try comes soon.  A
+producer's transaction may be open for hours.  A task that it has locked would be picked again and again, and would keep
+its slot from other tasks.  So after each failed try the wait doubles.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 FIRST_SECONDS, LONGEST_SECONDS = 0.004, 1.0
 
 
-class HeldUp:
+class LockedRows:
     """The ids that are left alone.  Times are monotonic seconds, passed in.
 
-    forget_seconds: after this time without a try in vain, the next one counts as the first.  A task is told as held up
-    until it is claimed.  A busy user meets locks of a moment all the time, so any try that is not in vain, 0, counts.
+    forget_seconds: after this time without a failed try, the next failed try counts as the first.  0: one successful
+    try is enough, for a busy user whose rows are locked for a moment again and again.
     """
 
     def __init__(self, forget_seconds: float) -> None:
@@ -28,7 +28,7 @@ class HeldUp:
         return [each for each, (until, _) in self._known.items() if now < until]
 
     def note(self, held_up: Iterable[str], tried_at: float, now: float) -> None:
-        """Add those that were tried in vain, of those that `passing` did not name at tried_at."""
+        """Add the ids that were found locked, of those that `passing` did not name at tried_at."""
         before = {each: self._known.get(each, (0.0, 0.0))[1] for each in held_up}
         self._known = {
             each: (until, seconds)
@@ -40,9 +40,9 @@ class HeldUp:
             self._known[each] = (now + seconds, seconds)
 
     def seconds_to_next(self, tried_at: float, now: float) -> float | None:
-        """Until the next one may be tried again, after the round that began at tried_at; None if none waits for that.
+        """Until the next id may be tried again, after the round that began at tried_at; None if no id is left alone.
 
-        0 if the time of one that this round left alone came before its end: nothing else tells of it.
+        0 if an id that this round left alone became due before the round ended: only this number tells of it.
         """
         waiting = [until - now for until, _ in self._known.values() if tried_at < until]
         return max(0.0, min(waiting)) if waiting else None

@@ -1,4 +1,4 @@
-"""Single keys from a terminal, without waiting for Enter; what was set is put back at the end."""
+"""Single keys from a terminal, without waiting for Enter; the terminal's settings are restored at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Read = Callable[[float], str]
 
 @contextlib.contextmanager
 def keys() -> Iterator[Read]:
-    """A function that waits so many seconds for a key: the key, or "" for none; without a terminal it only waits."""
+    """A function that waits so many seconds for a key and returns it, or "" if none came.
+
+    Without a terminal the function only waits.
+    """
     if not sys.stdin.isatty():
         yield _waited
         return

@@ -14,7 +14,7 @@ from supervisor.store.tasks import user_actions
 from web.api.prefer_wait import task_after
 from web.feed.hub import Closing
 from web.handling.context import Context, address_of, context_of
-from web.handling.last_told import poller_of
+from web.handling.repeated_polls import poller_of
 from web.http.problems import unavailable
 
 View = dict[str, Any]
@@ -58,10 +58,10 @@ async def news(
     """
     context = context_of(request)
     poller = poller_of(address_of(request), request.headers.get("User-Agent", ""))
-    told = context.last_told.by_loop(task_id, poller)
+    told = context.repeated_polls.last_answer(task_id, poller)
     view = await _news(context, task_id, user, read, told)
     if view is not None:
-        context.last_told.note(task_id, poller, _state(view))
+        context.repeated_polls.note(task_id, poller, _state(view))
     return view
 
 

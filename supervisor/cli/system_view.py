@@ -90,7 +90,7 @@ def history(hours: int, as_json: bool) -> None:
     darkroom history --hours 24
     darkroom history --json | jq '.points[-1]'
     """
-    from supervisor.cli.shown.looking_lines import history_lines
+    from supervisor.cli.shown.history_lines import history_lines
 
     week = _history(hours)
     print_either(as_json, week, history_lines(week))
@@ -106,7 +106,7 @@ def dead(as_json: bool) -> None:
     \b
     darkroom dead
     """
-    from supervisor.cli.shown.looking_lines import dead_lines
+    from supervisor.cli.shown.history_lines import dead_lines
 
     letters = _dead_letters()
     print_either(as_json, letters, dead_lines(letters))
@@ -133,7 +133,7 @@ def top(every: float, as_json: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from supervisor.cli.shown.keys import keys
+    from supervisor.cli.shown.keyboard import keys
     from supervisor.cli.shown.top_screen import screen
 
     console, is_held, week_at = Console(), False, -60.0

@@ -1,14 +1,14 @@
-"""/v1/ops/history and /v1/ops/dead-letters: the last week, and what was given up."""
+"""GET /v1/ops/history: the last week."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from supervisor.store.operators import dead_letters, week_history
+from supervisor.store.operators import week_history
 from web.handling.context import context_of
 from web.handling.responses import json_answer
 from web.http.problems import unprocessable
-from web.operators.asking import viewer_of
+from web.operators.authorisation import viewer_of
 
 
 async def show_history(request: web.Request) -> web.Response:
@@ -16,13 +16,6 @@ async def show_history(request: web.Request) -> web.Response:
     viewer_of(request)
     hours = _hours(request)
     return json_answer(await context_of(request).read(request, lambda tx: week_history.read(tx, hours)))
-
-
-async def show_dead_letters(request: web.Request) -> web.Response:
-    """200 with failed tasks by reason, refused orders of Dramatiq producers, and webhooks that were given up."""
-    viewer_of(request)
-    context = context_of(request)
-    return json_answer(await context.read(request, lambda tx: dead_letters.read(tx, context.settings)))
 
 
 def _hours(request: web.Request) -> int:
