@@ -3,6 +3,8 @@
 A setting is `DARKROOM_NAME` in the environment and `name` in the file; tables are nested with `__` in the first and are
 TOML tables in the second.  An empty variable counts as not given.  `DARKROOM_CONFIG` is the path of the file: if it is
 not set, `darkroom.toml` in the current folder is read, if it exists; if it is empty, no file is read.
+
+Variables that Kubernetes sets for a Service whose name begins with "darkroom" are no settings, and are not read.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +58,13 @@ __all__ = [
 PREFIX = "DARKROOM_"
 CONFIG = "DARKROOM_CONFIG"
 DEFAULT_FILE = "darkroom.toml"
+# The Service darkroom-web brings DARKROOM_WEB_SERVICE_HOST, DARKROOM_WEB_PORT=tcp://10.0.0.1:80, … into each later pod of
+# its namespace ("Discovering services" in Kubernetes' documentation), and the Service darkroom brings DARKROOM_PORT.
+_SERVICE_VARIABLE = re.compile(
+    r"DARKROOM(_[A-Z0-9]+)*"
+    r"(_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)=.*|_PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"
+    r"|_PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
+)
 
 Place = tuple[str, ...]
 
@@ -132,6 +142,8 @@ def _read_environ(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Plac
     spelling: dict[Place, str] = {}
     for name in sorted(environ):  # a table given as JSON comes before its parts
         if not name.startswith(PREFIX) or name == CONFIG:
+            continue
+        if _SERVICE_VARIABLE.fullmatch(f"{name}={environ[name]}"):
             continue
         where = _place_of(name.removeprefix(PREFIX))
         _refuse_unknown(where, name, spell=_variable)

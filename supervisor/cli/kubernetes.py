@@ -71,16 +71,22 @@ def rendered(path: Path) -> dict[str, str]:
 OTHERS_NUMBERS = re.compile(
     r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|0o[0-7_]+|[yYnN]|[-+]?0[bx].*"
 )
+OTHER_LINE_ENDS = frozenset("\r\x85\u2028\u2029")  # YAML reads \n for them, unless they are escaped
 BEGINNINGS = list("+-.0123456789yYnN")
 
 
 def _dumped(yaml: Any, value: Any) -> str:
-    """Without anchors: what stands twice is written twice, for readers and for `kubectl diff`."""
+    """Without anchors: what stands twice is written twice, for readers and for `kubectl diff`.  Files keep their lines."""
 
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
+        def represent_text(self, text: str) -> Any:
+            style = '"' if OTHER_LINE_ENDS & set(text) else "|" if "\n" in text else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, Dumper.represent_text)
     Dumper.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(f"^(?:{OTHERS_NUMBERS.pattern})$"), BEGINNINGS
     )

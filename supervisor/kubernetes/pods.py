@@ -55,14 +55,13 @@ def config_map(values: Values, files: dict[str, str]) -> Object:
 
 
 def migrate_job(values: Values, settings: Settings, files: dict[str, str]) -> Object:
-    """Its name changes with the image: a Job that has run is never changed, but another one is made."""
-    name = f"migrate-{hashlib.sha256(values.image.encode()).hexdigest()[:8]}"
+    """Its name changes with whatever is in its pod, because Kubernetes refuses a change of a Job that exists."""
     pod = _pod(values, files, "migrate", ["migrate"], Part(cpu="100m", memory="256Mi"), {}, stop_seconds=30)
     pod["spec"]["restartPolicy"] = "OnFailure"
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(values, name, "migrate"),
+        "metadata": metadata(values, f"migrate-{_checksum(pod)[:8]}", "migrate"),
         "spec": {"backoffLimit": 10, "ttlSecondsAfterFinished": 86_400, "template": pod},
     }
 
@@ -207,6 +206,7 @@ def _pod(
     }
     spec: Object = {
         "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # else a Service named darkroom-… adds variables that look like settings
         "terminationGracePeriodSeconds": stop_seconds,
         "securityContext": {
             "runAsNonRoot": True,
@@ -233,6 +233,7 @@ def _pod(
     }
     if values.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in values.pull_secrets]
+    # A change of the files starts the pods anew, because they read the files once.
     return {"metadata": {"labels": same, "annotations": {"darkroom/files": _checksum(files)}}, "spec": spec}
 
 
@@ -254,6 +255,5 @@ def _from_secret(values: Values, name: str) -> Object:
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": values.secret, "key": name}}}
 
 
-def _checksum(files: dict[str, str]) -> str:
-    """A change of the files must start the pods anew: they read them once."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+def _checksum(of: Object) -> str:
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]

@@ -109,6 +109,31 @@ def test_an_unknown_variable_is_refused_with_the_nearest_that_exists(name, neare
     assert "It may be one of" in said
 
 
+def test_variables_that_kubernetes_sets_for_a_service_are_no_settings():
+    """A pod that began before its Service existed must begin again beside it."""
+    of_services = {
+        "DARKROOM_SERVICE_HOST": "10.0.0.11",
+        "DARKROOM_SERVICE_PORT": "80",
+        "DARKROOM_SERVICE_PORT_HTTP": "80",
+        "DARKROOM_PORT": "tcp://10.0.0.11:80",
+        "DARKROOM_PORT_80_TCP": "tcp://10.0.0.11:80",
+        "DARKROOM_PORT_80_TCP_PROTO": "tcp",
+        "DARKROOM_PORT_80_TCP_PORT": "80",
+        "DARKROOM_PORT_80_TCP_ADDR": "10.0.0.11",
+        "DARKROOM_WEB_2_SERVICE_HOST": "fd00::1",
+        "DARKROOM_WEB_2_SERVICE_PORT_HTTP_METRICS": "9090",
+        "DARKROOM_WEB_2_PORT": "tcp://[fd00::1]:80",
+        "DARKROOM_WEB_2_PORT_53_UDP": "udp://[fd00::1]:53",
+        "DARKROOM_WEB_2_PORT_53_UDP_ADDR": "fd00::1",
+    }
+    assert load_settings(of_services) == load_settings({})
+
+
+@pytest.mark.parametrize("name", ["WEB_PORT", "PORT_80_TCP", "WEB_SERVICE", "WEB_HOST"])
+def test_a_name_that_only_resembles_one_of_a_service_is_refused(name):
+    assert f"DARKROOM_{name} is not a setting" in refusal(**{name: "8000"})
+
+
 def test_an_unknown_key_of_the_file_is_refused_too(tmp_path):
     (tmp_path / "darkroom.toml").write_text("[tasks.fitting]\nmax_attempt = 3\n")
     said = refusal()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from supervisor.cli.base import WrongUsage
 from supervisor.cli.kubernetes import kubernetes, rendered
 
-SOURCES = Path(__file__).parents[2] / "supervisor" / "kubernetes" / "examples"
+SOURCES = Path(__file__).parents[3] / "supervisor" / "kubernetes" / "examples"
 OF_OPERATORS = ("ServiceMonitor", "PrometheusRule", "ScaledObject", "Kustomization")
 
 

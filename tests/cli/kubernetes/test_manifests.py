@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -22,9 +21,9 @@ from supervisor.cli.run import COMMANDS as PARTS
 from supervisor.kubernetes.scaling import tasks_per_worker
 from supervisor.kubernetes.values import capacity, read_values, takers
 from supervisor.processes.heartbeat_pipe import FILE_VARIABLE
+from tests.cli.kubernetes.example_objects import SOURCES, objects, of_kind, pods
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / "supervisor" / "kubernetes" / "examples"
+ROOT = Path(__file__).parents[3]
 MADE = ROOT / "deploy" / "kubernetes"
 OF_OPERATORS = (
     "ServiceMonitor",
@@ -32,23 +31,6 @@ OF_OPERATORS = (
     "ScaledObject",
     "Kustomization",
 )  # Kubernetes has no schema of them
-
-
-def objects(example: str) -> list[dict[str, Any]]:
-    texts = rendered(SOURCES / example / "values.toml")
-    return [each for text in texts.values() for each in yaml.safe_load_all(text)]
-
-
-def of_kind(example: str, kind: str) -> dict[str, dict[str, Any]]:
-    return {each["metadata"]["name"]: each for each in objects(example) if each["kind"] == kind}
-
-
-def pods(example: str) -> dict[str, dict[str, Any]]:
-    return {
-        name: each["spec"]["template"]
-        for kind in ("Deployment", "Job")
-        for name, each in of_kind(example, kind).items()
-    }
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
