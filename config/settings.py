@@ -58,8 +58,8 @@ __all__ = [
 PREFIX = "DARKROOM_"
 CONFIG = "DARKROOM_CONFIG"
 DEFAULT_FILE = "darkroom.toml"
-# The Service darkroom-web brings DARKROOM_WEB_SERVICE_HOST, DARKROOM_WEB_PORT=tcp://10.0.0.1:80, … into each later pod of
-# its namespace ("Discovering services" in Kubernetes' documentation), and the Service darkroom brings DARKROOM_PORT.
+# The Service darkroom-web brings DARKROOM_WEB_SERVICE_HOST, DARKROOM_WEB_PORT=tcp://10.0.0.1:80, … into each later pod
+# of its namespace ("Discovering services" in Kubernetes' documentation), and the Service darkroom brings DARKROOM_PORT.
 _SERVICE_VARIABLE = re.compile(
     r"DARKROOM(_[A-Z0-9]+)*"
     r"(_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)=.*|_PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"

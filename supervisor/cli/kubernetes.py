@@ -76,7 +76,7 @@ BEGINNINGS = list("+-.0123456789yYnN")
 
 
 def _dumped(yaml: Any, value: Any) -> str:
-    """Without anchors: what stands twice is written twice, for readers and for `kubectl diff`.  Files keep their lines."""
+    """Without anchors: what stands twice is written twice, for readers and `kubectl diff`.  Files keep their lines."""
 
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]
         def ignore_aliases(self, data: Any) -> bool:
