@@ -231,6 +231,8 @@ def _pod(
             {"name": "config", "configMap": {"name": f"{values.name}-files"}},
         ],
     }
+    if values.service_account:
+        spec["serviceAccountName"] = values.service_account
     if values.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in values.pull_secrets]
     # A change of the files starts the pods anew, because they read the files once.

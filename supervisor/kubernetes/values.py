@@ -166,6 +166,7 @@ class Values(Group):
     image: value_kinds.Image
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     pull_secrets: list[value_kinds.ObjectName] = Field(default_factory=list)
+    service_account: value_kinds.ObjectNameOrNone = ""
     secret: value_kinds.ObjectName
     url: value_kinds.Address
     settings: dict[value_kinds.Variable, Setting] = Field(default_factory=dict)

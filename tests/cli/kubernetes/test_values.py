@@ -86,6 +86,12 @@ SHA = "sha256:" + "0" * 64
             ["a secret"],
             "pull_secrets.0 is 'a secret', but may be the name of an object",
         ),
+        (
+            "small",
+            "service_account",
+            "a b",
+            "service_account is 'a b', but may be empty, or the name of an object",
+        ),
         ("small", "secret", "Dark", "secret is 'Dark', but may be the name of an object"),
         ("small", "name", "x" * 41, "up to 40 characters"),
         (
@@ -317,6 +323,16 @@ def test_a_file_that_no_reader_of_toml_can_take_in_is_one_sentence(tmp_path: Pat
         assert done.exit_code == 2 and "is not valid TOML" in done.output and "Traceback" not in done.output
 
 
+def test_each_pod_runs_as_the_account_that_holds_the_role_of_the_bucket(tmp_path: Path) -> None:
+    path = values_file(tmp_path, "gpu", "service_account", "darkroom-s3")
+    pods = [
+        each["spec"]["template"]["spec"] for each in objects_of(path) if "template" in each.get("spec", {})
+    ]
+    assert len(pods) == 6  # web, dispatcher, scheduler, two pools, and the Job
+    assert {pod["serviceAccountName"] for pod in pods} == {"darkroom-s3"}
+    assert {pod["automountServiceAccountToken"] for pod in pods} == {False}
+
+
 def test_kubernetes_changes_no_dollar_of_a_setting(tmp_path: Path) -> None:
     path = values_file(tmp_path, "small", "settings/DARKROOM_PROVIDERS__studio__OPTIONS__note", "$(HOME) $$5")
     (pod, *_) = [each["spec"]["template"] for each in objects_of(path) if each["kind"] == "Deployment"]
@@ -358,6 +374,7 @@ PLACES = (
     "image",
     "pull_policy",
     "pull_secrets",
+    "service_account",
     "secret",
     "url",
     "settings",
