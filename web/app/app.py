@@ -47,7 +47,7 @@ from web.handling.access_log import observe
 from web.handling.background_loops import repeat
 from web.handling.context import CONTEXT, Context
 from web.http.body_reader import refuse_encoded
-from web.http.problems import SHAPES, answer_problems, expect_100_continue, name_ourselves
+from web.http.problems import BAR, SHAPES, answer_problems, expect_100_continue, name_ourselves
 from web.http.request_ids import tell_request_id
 from web.limits.rate_limits import keep_counts, obey_quotas, tell_standing
 from web.openapi.description import DESCRIPTION, Description, show_openapi
@@ -230,6 +230,7 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
 
     app[ops.SWEEPING] = asyncio.Lock()
     app[archives.UNDER_WAY] = collections.Counter()
+    app[BAR] = context.bar
     app[SHAPES] = {"/openai/v1/": openai_error, "/replicate/v1/": replicate.error_answer, "/fal/": fal_error}
     app.cleanup_ctx.append(follow_the_log)
     app.cleanup_ctx.append(keep_samples)

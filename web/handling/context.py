@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from aiohttp import web
 
 from config.settings import Settings
 from metrics.web_metrics import WebMetrics
-from supervisor.core.errors import Fault, Revoked, UserBlocked
+from supervisor.core.errors import DatabaseBusy, Fault, Revoked, UserBlocked
 from supervisor.core.fair_turns import Turns
 from supervisor.database.interface.database import READER_THREADS, Database, PendingResult, Transaction
+from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.interface.life_lock import LifeLock
 from supervisor.database.open_life_lock import open_life_lock
 from supervisor.objects.disk_space import is_full
@@ -38,9 +40,11 @@ from web.handling.notices import Notices
 from web.handling.repeated_polls import RepeatedPolls
 from web.http.client_address import client_address
 from web.http.detached_work import finished
-from web.http.problems import Problem
+from web.http.problems import Problem, problem_of
 from web.uploads.plain_uploads import PlainUploads
 from web.uploads.upload_quota import UploadQuota
+
+log = logging.getLogger("darkroom.web")
 
 T = TypeVar("T")
 
@@ -107,7 +111,7 @@ class Context:
         """A query for the bearer of the request's token, who never gets all reader threads.  Raises Revoked and
         UserBlocked, by the same snapshot."""
         asked = _for_bearer(request, query)
-        with self._noting_blocked(request):
+        with self._noting_check(request):
             return await self.read_turns.held_through(
                 lambda: self.database.read_async(asked), request[IDENTITY].user
             )
@@ -117,18 +121,38 @@ class Context:
         read nothing else, and before a body is received."""
         await self.read(request, lambda _: None)
 
+    async def bar(self, request: web.Request) -> Problem | None:
+        """Why the bearer of the request's token may ask for nothing here; None if nothing bars them, if they were
+        checked already, and while the database can't say."""
+        if IDENTITY not in request or IS_CHECKED in request:
+            return None
+        try:
+            await self.check_token(request)
+        except (Revoked, UserBlocked) as refused:
+            return problem_of(refused)
+        except (DatabaseError, Fault) as error:
+            log.debug("a refused caller was not looked up: %s", error)
+        return None
+
     async def write(self, request: web.Request, step: Callable[[Transaction], T]) -> T:
         """A step for the bearer of the request's token.  Raises Revoked and UserBlocked, without a change."""
-        with self._noting_blocked(request):
+        with self._noting_check(request):
             return await self.database.write_async(_for_bearer(request, step))
 
     @contextlib.contextmanager
-    def _noting_blocked(self, request: web.Request) -> Iterator[None]:
+    def _noting_check(self, request: web.Request) -> Iterator[None]:
         try:
             yield
         except UserBlocked:
             self.notices.note(Notice.BLOCKED, request[IDENTITY].user)
             raise
+        except (DatabaseError, DatabaseBusy):
+            raise
+        except (Fault, ValueError):  # `_for_bearer` lets these pass after its check alone
+            request[IS_CHECKED] = True
+            raise
+        else:
+            request[IS_CHECKED] = True
 
     async def ensure_account(self, user: str) -> None:
         """Open the user's account, with its sign-up grant, the first time they are seen."""
@@ -202,6 +226,7 @@ def _refuse(revoked: PendingResult | None, blocked: PendingResult | None, proofs
 
 CONTEXT = web.AppKey("CONTEXT", Context)
 IDENTITY = web.RequestKey("IDENTITY", Identity)
+IS_CHECKED = web.RequestKey("IS_CHECKED", bool)  # the bearer was found neither revoked nor blocked
 TASK = web.RequestKey("TASK", str)  # the subject's id, if the address does not contain it
 TRACE = web.RequestKey("TRACE", str)  # the id of its task's trace; empty without tracing
 FIRST_BYTE_AT = web.RequestKey("FIRST_BYTE_AT", float)  # of a stream, by time.perf_counter

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -37,6 +37,7 @@ HEADERS_OF_ALL = {
     "Referrer-Policy": "no-referrer",
 }
 _TYPE = "urn:darkroom:problem:"
+USER_BLOCKED = "user_blocked"
 TOLD_IN_LOG = frozenset({401, 402, 403, 429, 503})
 REASON = web.RequestKey("REASON", str)  # the reason of a refusal, for the access log
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="darkroom"'}  # goes with each 401
@@ -132,7 +133,7 @@ def problem_of(error: Exception) -> Problem | None:
                 422, str(error), kind="idempotency_key_reused", errors=[("/Idempotency-Key", str(error))]
             )
         case faults.UserBlocked():
-            return Problem(403, str(error), kind="user_blocked")
+            return Problem(403, str(error), kind=USER_BLOCKED)
         case faults.InsufficientCredits():
             return Problem(402, str(error), kind="insufficient_credits")
         case faults.TooManyOpenTasks():
@@ -172,6 +173,8 @@ def problem_of(error: Exception) -> Problem | None:
 
 Shape = Callable[[Problem], web.Response]
 SHAPES = web.AppKey("SHAPES", Mapping[str, Shape])  # {beginning of a path: how errors are answered there}
+Bar = Callable[[web.Request], Awaitable[Problem | None]]
+BAR: web.AppKey[Bar] = web.AppKey("BAR")  # why the caller may ask for nothing here, if that is so
 
 
 def answer_to(request: web.Request, problem: Problem) -> web.Response:
@@ -195,10 +198,19 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         if problem is None:
             log.exception("%s %s failed", request.method, public_path(request))
             problem = Problem(500, "The request failed inside the server; the log there says why.")
+        problem = await refusal_told(request, problem)
         if problem.status in TOLD_IN_LOG:
             request[REASON] = problem.detail
         faults.drop_frames(error)  # they hold the request with its body
         return answer_to(request, problem)
+
+
+async def refusal_told(request: web.Request, problem: Problem) -> Problem:
+    """What a refused caller is told: one who may ask for nothing here hears that, and not what is wrong with the
+    question."""
+    is_barred = problem.status in (401, 429) or problem.kind == USER_BLOCKED
+    is_about_the_question = 400 <= problem.status < 500 and not is_barred
+    return (await request.app[BAR](request) if is_about_the_question else None) or problem
 
 
 def public_path(request: web.Request) -> str:

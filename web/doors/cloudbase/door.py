@@ -44,7 +44,7 @@ from web.handling.origin import origin_of
 from web.handling.request_bodies import judge_json
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
-from web.http.problems import REASON, TOLD_IN_LOG, Problem, problem_of
+from web.http.problems import REASON, TOLD_IN_LOG, Problem, problem_of, refusal_told
 from web.limits.rate_limits import count_stranger
 
 log = logging.getLogger("darkroom.web")
@@ -61,17 +61,16 @@ async def answer(request: web.Request) -> web.Response:
     try:
         call, call_id = await _understood(request)
         told["data"] = await _done(request, call, call_id)
-    except Refused as refused:
-        told |= {"code": refused.code, "message": str(refused)}
-        drop_frames(refused)
     except Exception as error:
         problem = problem_of(error)
         if problem is None:
             log.exception("%s failed", PATH)
             problem = Problem(500, "The request failed inside the server; the log there says why.")
+        problem = await refusal_told(request, problem)
         if problem.status in TOLD_IN_LOG:
             request[REASON] = problem.detail
-        told |= {"code": code_of(problem.status, problem.kind), "message": problem.detail}
+        code = problem.code if isinstance(problem, Refused) else code_of(problem.status, problem.kind)
+        told |= {"code": code, "message": problem.detail}
         drop_frames(error)
     return json_answer(told)
 
@@ -92,8 +91,6 @@ async def _understood(request: web.Request) -> tuple[Call, str]:
             raise
         request[REASON] = str(refused)
         raise Refused(str(refused), NOT_ALLOWED) from None
-    of_id = claim.secret_id
-    request[IDENTITY] = Identity(of_id, "service", None, (Proof(of_id, 0.0, of_id),))
     return call, claim.signature
 
 
@@ -136,6 +133,8 @@ async def _signed(request: web.Request, context: Context) -> tuple[Claim, Call]:
                 "The signature does not fit: check secretId and secretKey, that serviceUrl is written in lower case, "
                 "and that a proxy between passes on path and Host unchanged."
             )
+        of_id = claim.secret_id  # known from here on, also if the call is refused
+        request[IDENTITY] = Identity(of_id, "service", None, (Proof(of_id, 0.0, of_id),))
         return call_of(body, context.settings)
 
     return claim, await judge_json(request, judge)
