@@ -64,6 +64,13 @@ def process(store: Store) -> Iterator[Process]:
         life.close()
 
 
+def _ends(store: Store, life: LifeLock) -> None:
+    """The process's death, as others see it: a server notices the end of a connection only a moment later."""
+    life.close()
+    lives = lives_on(store.database)
+    eventually("it is seen to have ended", lambda: store.write(lambda tx: lives.has_ended(tx, life.name)))
+
+
 def _order(user: str = "o-1", door: str = "fal", body: str = "h", begun: float = 0.0) -> NewTask:
     return NewTask(user, "photography", PARAMS, repeats=Repeatable(user, door, body, lambda: begun))
 
@@ -82,7 +89,7 @@ def _left_by_a_dead(store: Store, process: Process, *orders: NewTask) -> list[st
     """Tasks of orders that a process has stored, and not answered before it ended."""
     life = process()
     made = [_task(each) for each in _submit(store, life, *orders)]
-    life.close()
+    _ends(store, life)
     return made
 
 
@@ -115,7 +122,7 @@ def test_what_was_answered_is_not_taken_over(store: Store, process: Process) -> 
     life = process()
     (made,) = _submit(store, life)
     store.write(lambda tx: cut_orders.note_answered(tx, [Unanswered("h", _task(made))], life.name))
-    life.close()
+    _ends(store, life)
     assert not _submit(store, process())[0].is_replay
 
 
@@ -125,7 +132,7 @@ def test_what_was_answered_is_not_taken_over_though_its_process_looked_ended_for
     """As one does whose connection to PostgreSQL broke, and the sweep came just then."""
     life = process()
     task_id = _task(_submit(store, life)[0])
-    life.close()
+    _ends(store, life)
     assert store.write(lambda tx: unanswered_orders.note_cuts(tx, lives_on(store.database))) == 1
     store.write(lambda tx: cut_orders.note_answered(tx, [Unanswered("h", task_id)], life.name))
     assert not _submit(store, process())[0].is_replay
