@@ -28,7 +28,7 @@ class BadExpression(ValueError):
 
 @dataclass(frozen=True)
 class Expression:
-    """names: its names between full stops, the first is params, steps or each."""
+    """One expression.  names: the words between its full stops; the first is `params`, `steps` or `each`."""
 
     names: tuple[str, ...]
 
@@ -42,7 +42,7 @@ class Expression:
 
     @property
     def made(self) -> str | None:
-        """What it means of that step: images, files or data."""
+        """The kind of that step's results: images, files or data; None for another expression."""
         return self.names[2] if self.names[0] == "steps" else None
 
     @property
@@ -57,18 +57,18 @@ class Expression:
 
     @property
     def place(self) -> int | None:
-        """The number of the one file that it means; None for all of them, or where it means no file."""
+        """The number of the one file that it means; None if it means all files, or none."""
         files = self.inputs is not None or self.made in MADE_KINDS
         return int(self.names[-1]) if files and self.names[-1].isdigit() else None
 
     @property
     def is_each(self) -> bool:
-        """Whether it means what a request of `for_each` is about, or a part of that."""
+        """Whether it means the present value of a `for_each`, or a part of that value."""
         return self.names[0] == "each"
 
     @property
     def is_of_files(self) -> bool:
-        """Whether it means files; of `${each}`, `for_each` says it."""
+        """Whether it means files.  Not known for `${each}`: there it depends on the step's `for_each`."""
         return self.inputs is not None or self.made in MADE_KINDS
 
     @property
@@ -121,7 +121,7 @@ def _is_place(text: str) -> bool:
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Every text of a JSON-like value, names of members apart."""
+    """Every text of a JSON-like value, except the names of members."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

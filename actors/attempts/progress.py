@@ -1,6 +1,7 @@
 """Progress of an attempt: written after FIRST_SECONDS, then at most once a second, and only if it changed.
 
-The first write waits a moment, because the claim was just shown and a start must not wait for another commit.
+The first write waits FIRST_SECONDS: the user has just seen the claim, and the start of the attempt must not wait for
+another commit.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ProgressReport:
             self._timer = asyncio.get_running_loop().call_later(wait, self._write)
 
     def waits(self, stage: str) -> None:
-        """The attempt waits, and its stage is written by another statement: an older stage is not written after it."""
+        """The attempt waits, and another statement writes that stage; `_write` must not replace it by an older one."""
         self._stage = stage[:100]
 
     def close(self) -> None:

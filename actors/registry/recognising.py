@@ -30,7 +30,8 @@ Answers = Mapping[str, Any]  # {path: the JSON of a good answer}
 
 @dataclass(frozen=True)
 class Known:
-    """what: for people.  lines: TOML of the provider, without its head.  advice: the remaining work by hand.
+    """what: for people.  lines: TOML of the provider, without its head.  advice: what a person must still
+    do by hand.
 
     pictures: the fewest and most pictures of an order.
     """
@@ -43,7 +44,7 @@ class Known:
 
 
 def recognise(url: str, answers: Answers) -> Known | None:
-    """None for an unknown server."""
+    """The server that gave these answers; None for an unknown one."""
     for known in _KINDS:
         found = known(url, answers)
         if found is not None:

@@ -93,7 +93,7 @@ class ClaimLists:
         """Take all messages of a worker's lists, with those taken before and not yet forgotten (`forget`): their
         claims.
 
-        popped: also popped messages, which the worker may be about to begin.
+        popped: take also messages that the worker has popped and may be about to begin.
         """
         with self._client.pipeline(transaction=False) as pipe:
             for kind in KINDS:
@@ -155,13 +155,14 @@ def places_of(worker_ids: Sequence[str]) -> list[Place]:
 
 
 def claim_keys(settings: Settings) -> ClaimKeys:
-    """Raises OSError if there is no secret and none can be created."""
+    """The keys that sign claims.  Raises OSError if there is no secret and none can be created."""
     before = secret_before(settings)
     return ClaimKeys([read_or_make_secret(settings), *([before] if before is not None else [])])
 
 
 def open_lists(settings: Settings, *, patience_seconds: float | None = SEND_SECONDS) -> ClaimLists:
-    """Lists at the broker of these settings; nothing is opened yet.  patience_seconds: for an answer, None for ten."""
+    """Lists at the broker of these settings; nothing is opened yet.  patience_seconds: how long to wait
+    for an answer; None means ten."""
     from supervisor.broker.broker_client import (
         open_client,  # several megabytes, which most programs do not need
     )

@@ -30,7 +30,7 @@ class WrongUsage(click.ClickException):
 
 
 def operator_of_command() -> Operator:
-    """Who uses the command line, for the record of operators' actions: the user of this host and its name."""
+    """The person at the command line, for the record of operators' actions: the user's name and the host's name."""
     from supervisor.store.operators.audit import Operator
 
     try:

@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _database_error() -> type[Exception]:
-    """Imported when an error has come: a part decides first what its libraries import (`lean_imports`)."""
+    """The class of database errors, imported only after an error: an earlier import would come before
+    `lean_imports`."""
     from supervisor.database.interface.errors import DatabaseError
 
     return DatabaseError

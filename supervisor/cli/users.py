@@ -21,7 +21,8 @@ def path_of_user(user: str, *what: str) -> str:
 def show_user(user: str, as_json: bool) -> None:
     """Show a user: block, balance, ledger, open tasks, limits and their use, refusals of the last day.
 
-    Uses of streams and of quotas a minute are known to web processes: /ops shows them, or DARKROOM_URL does here.
+    Only web processes know how many streams and requests a minute are used: /ops shows them, and so does this command
+    with DARKROOM_URL.
 
     \b
     darkroom user o-7

@@ -136,7 +136,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(A, Event.FAIL, F, {"failures": MAY, "deaths": MAY}, Money.REFUND),
     Transition(A, Event.ADVANCE, P, ADVANCED),
     Transition(A, Event.RETRY, P, {"failures": ONE}),
-    Transition(A, Event.ORDER_AGAIN, P),  # its service has lost the job, and a second order costs nothing
+    Transition(A, Event.ORDER_AGAIN, P),  # its service has lost the job; another order can't be billed twice
     Transition(A, Event.CANCEL, X, {}, Money.REFUND),
     Transition(F, Event.RESUBMIT, P, AGAIN),
     Transition(X, Event.RESUBMIT, P, AGAIN),

@@ -10,7 +10,7 @@ from supervisor.database.sqlite.sqlite_wakeups import SqliteWakeups
 
 
 def dispatch_wakeups(database: Database, settings: Settings) -> Wakeups:
-    """For the dispatcher: a wake-up for every change that makes work or frees a slot.  It also reads now and then."""
+    """For the dispatcher: a wake-up for every change that makes work or frees a slot."""
     return _wakeups(database, settings, "darkroom_dispatch", rescans=False)
 
 

@@ -1,7 +1,8 @@
 """The reason of a task's present state, what will happen by itself, and what a person can do.  Pure.
 
 A reason has a code and values; `WHY` holds its sentence, with values filled in by name.  A front end may have its own
-sentences.  Values with names in `_seconds` are spans, those in `_at` are times; all others are shown as they are.
+sentences.  A value whose name ends in `_seconds` is a duration, one whose name ends in `_at` is a time; all others are
+shown as they are.
 """
 
 from __future__ import annotations
@@ -207,7 +208,8 @@ def _why_its_service_is_not(service: Mapping[str, Any], expires_at: str) -> tupl
 
 
 def _why_later(found: Mapping[str, Any]) -> tuple[str, Values]:
-    """The last step that put the task back gives the reason; without such a step it waits for its user's own time."""
+    """Why a task waits for a later time: the reason of the last step that put it back, else its user's own
+    `run_after`."""
     task = found["task"]
     due = {"due_at": task["run_after"]}
     last = next((each for each in reversed(found["events"]) if each["event"] in PUT_BACK), None)
@@ -233,7 +235,7 @@ def is_rate_limited(event: Mapping[str, Any]) -> bool:
 
 
 def _limited_since(events: Sequence[Mapping[str, Any]]) -> Any:
-    """The time of the first of the newest steps in a row that put it back for this reason."""
+    """Since when each step has put the task back for this reason: the time of the first of them."""
     since = None
     for each in reversed([each for each in events if each["event"] in PUT_BACK]):
         if not is_rate_limited(each):

@@ -20,7 +20,7 @@ Seen = dict[str, Any]
 
 OLD_SECONDS = 120.0
 LATE_SECONDS = 3600.0
-UNMOVED_SECONDS = 120.0  # of a type, too few runs are known to say what is usual
+UNMOVED_SECONDS = 120.0  # for a type with too few runs to know its usual time
 LEAST_UNMOVED_SECONDS = 15.0
 UNMOVED_REMOTE_SECONDS, LEAST_UNMOVED_REMOTE_SECONDS = 600.0, 60.0
 FEW_FAILURES, MOST_FAILED_SHARE = 5, 0.5

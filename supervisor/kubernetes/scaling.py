@@ -1,4 +1,4 @@
-"""How many workers a pool has: KEDA's ScaledObject, by two figures that every web shows on /metrics.
+"""The number of workers of a pool: KEDA's ScaledObject, from two figures that every web shows on /metrics.
 
 By *work*: (tasks due + tasks being processed) ÷ USED × what one worker runs at a time, rounded up.  Tasks that are
 processed count too, else a pool whose workers are all busy and whose queue is empty would be shrunk.
@@ -16,7 +16,7 @@ from config.settings import Settings
 from supervisor.kubernetes.pods import Object, metadata
 from supervisor.kubernetes.values import Pool, Values, capacity, takers
 
-USED = 0.8  # of a worker's slots, at which another worker is added
+USED = 0.8  # the used share of the slots above which another worker is added
 
 
 def tasks_per_worker(pool: Pool, types: list[str], settings: Settings) -> int:
@@ -46,7 +46,7 @@ def scaled_object(values: Values, settings: Settings, name: str, pool: Pool) -> 
             "advanced": {
                 "horizontalPodAutoscalerConfig": {
                     "behavior": {
-                        # A worker that goes must first drain, which takes minutes; so none goes for a short lull.
+                        # A worker that is removed drains first, which takes minutes; so a short lull removes none.
                         "scaleDown": {
                             "stabilizationWindowSeconds": 300,
                             "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}],
@@ -63,7 +63,7 @@ def scaled_object(values: Values, settings: Settings, name: str, pool: Pool) -> 
 
 
 def _trigger(values: Values, query: str, threshold: str, metric_type: str) -> Object:
-    """Without an answer of Prometheus the number of workers stays: silence is no idleness."""
+    """One trigger of KEDA.  While Prometheus does not answer, the number of workers stays as it is."""
     return {
         "type": "prometheus",
         "metricType": metric_type,

@@ -1,6 +1,7 @@
-"""The kinds of text that the file of values holds, each with words for people.
+"""The kinds of text in the file of values, each with a description for people.
 
-They are as narrow as what Kubernetes takes, for its published schemas say of most of them only that they are text.
+Each kind accepts what a Kubernetes API server accepts.  The published schemas are wider: for most of these values they
+say only that they are text.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LONGEST_NAME, LONGEST_IMAGE, LONGEST_TEXT = 253, 255, 2000
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What a text must be.  words: a sentence about another text ends with them."""
+    """What a text must be.  words: the end of the sentence that refuses another text."""
 
     words: str
     holds: Callable[[str], bool]
@@ -63,7 +64,7 @@ def _or_empty(kind: Any) -> Any:
 
 
 def _is_image(given: str) -> bool:
-    """With a version or a digest, so that a rollout brings the same program to each node."""
+    """An image with a version or a digest, so that every node runs the same program."""
     found = _IMAGE.fullmatch(given)
     names_one = found is not None and (found["digest"] or found["tag"] not in (None, "latest"))
     return bool(names_one) and len(given.partition("@")[0]) <= LONGEST_IMAGE

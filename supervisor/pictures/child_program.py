@@ -73,7 +73,7 @@ class Parent:
             yield json.loads(line)
 
     def say(self, **message: Any) -> None:
-        """One line."""
+        """Send one line to the parent."""
         self._answers.write(json.dumps({"id": self.request_id, **message}) + "\n")
 
     def before_decoding(self, pixels: int) -> None:
@@ -170,7 +170,7 @@ def _upload(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
 
     source, target = parent.files(int(request["files_sent"]))
     with source, target:
-        limit_picture(0)  # reading the header already
+        limit_picture(0)  # reading the header also needs a limit
         source.seek(0)  # the file position is shared with the process that wrote it
         try:
             picture = normalise_picture(
@@ -202,7 +202,7 @@ def _plain(request: dict[str, Any], parent: Parent) -> list[dict[str, Any]]:
 
 
 def _warm_up() -> None:
-    """Load in advance the code that the first picture would wait for."""
+    """Load code that the first picture needs, so that it need not wait for it."""
     import supervisor.pictures.normalise as pictures
 
     pictures.know_formats()

@@ -27,14 +27,14 @@ log = structlog.get_logger("supervisor")
 
 
 class NotForked(Exception):
-    """There is no fork server that answers: start the part as a program of its own."""
+    """No fork server answers: start the part as a separate program."""
 
 
 class ForkServer:
     """A started fork server.  Only from the main thread.
 
-    argv: of its program; the number of the socket is added.  If it ends, another is started; until that is ready, and
-    where none can be, parts are started as programs of their own, which costs only memory and time.
+    argv: of its program; the number of the socket is added.  If it ends, another is started.  Until that one is ready,
+    and where none can be started, parts are started as separate programs, which costs only memory and time.
     """
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], cwd: Path) -> None:
@@ -61,11 +61,11 @@ class ForkServer:
                 self._give_up(error.strerror or "it could not be started")
 
     def successor(self, argv: Sequence[str]) -> ForkServer:
-        """Another one of a new program."""
+        """A fork server with another command line, for a new program."""
         return ForkServer(argv, self._environ, self._cwd)
 
     def note_end(self) -> None:
-        """Its process was reaped."""
+        """Record that its process was reaped."""
         self._give_up("the process that forks them has ended")
 
     @property
@@ -74,7 +74,7 @@ class ForkServer:
         return self._process.pid if self._process else None
 
     def is_settled(self, wait: bool = False) -> bool:
-        """Whether it is known by now if it forks now.  wait: until it is, START_SECONDS at the most."""
+        """Whether it is known if the fork server works.  wait: until that is known, at most START_SECONDS."""
         if self._process is not None and not self._is_ready:
             self._hear_of_readiness(max(0.0, self._until - time.monotonic()) if wait else 0.0)
         return self._is_ready or self._process is None or self._failures > 0
@@ -131,7 +131,7 @@ class ForkServer:
             self._give_up("the process that forks them was not ready in time")
 
     def _answer(self, seconds: float) -> bytes:
-        """What it says next.  Raises BlockingIOError if it says nothing in this time."""
+        """The fork server's next answer.  Raises BlockingIOError if none comes in this time."""
         waits = select.poll()
         waits.register(self._socket, select.POLLIN)
         if not waits.poll(seconds * 1000):

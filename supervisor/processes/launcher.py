@@ -1,8 +1,8 @@
 """Start dramatiq or periodiq so that their own log lines have our format.
 
 Both log before they import our code: periodiq when it starts, dramatiq's parent process when a worker dies.  The files
-in `programs/` have their names, because `ps` shows that name.  The formatter is loaded with the first line: dramatiq's
-parent usually logs nothing, and stays 10 MB smaller without it.
+in `programs/` are named `dramatiq` and `periodiq`, because `ps` shows the file's name.  The formatter is loaded with
+the first line: dramatiq's parent usually logs nothing, and stays 10 MB smaller without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BEGINS = {
 
 
 def enter(name: str) -> NoReturn:
-    """Become the program of this name, arguments and all."""
+    """Run the program of this name, with the arguments of this process."""
     spare_the_imports()
     import_lean()
     module, function, part = _BEGINS[name]
@@ -53,8 +53,8 @@ class _Paths(ctypes.Array[ctypes.c_byte]):
 
 
 class _Canteen(ctypes.Structure):
-    """The memory in which a worker names the processes that its middleware wants, of which ours wants none.  dramatiq's
-    own has a whole MiB, which takes that of real memory."""
+    """A small replacement for the shared memory in which dramatiq's middleware asks for further processes: ours asks
+    for none, and dramatiq's own takes 1 MiB."""
 
     _fields_ = (("initialized", ctypes.c_bool), ("last_position", ctypes.c_int), ("paths", _Paths))
 

@@ -1,12 +1,12 @@
 """Die with the parent: a killed supervisor must leave no process behind.
 
 Linux sends a chosen signal when the parent dies (`prctl(PR_SET_PDEATHSIG)`), but resets the choice at fork, so every
-process makes it at its own start and then checks whether the parent has died already.  "Parent" is the
-*thread* that forked: a supervisor spawns from its main thread only.  On other systems a thread checks every second.
+process chooses at its own start, and then checks whether the parent has died already.  "Parent" is the *thread* that
+forked: a supervisor spawns from its main thread only.  On other systems a thread checks every second.
 
-A program that is not ours is started through this file: it makes the choice, which survives an exec, and then executes
-the other program.  No Python code runs between fork and exec (`preexec_fn`): another thread may have held a lock at the
-fork, and the child would wait for it for ever.
+A program that is not ours is started through this file, which chooses the signal and then executes that program: the
+choice survives an exec.  No Python code runs between fork and exec (`preexec_fn`): another thread may have held a lock
+at the fork, and the child would wait for it for ever.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def die_with_parent(expected_parent_pid: int | None = None, sent: int = signal.S
 
     expected_parent_pid: the parent's `os.getpid()`.  Without it, multiprocessing's parent is used; without that, the
     present parent, which may be process 1.
-    sent: another signal than SIGKILL, where the system lets one choose.
+    sent: the signal, where the system lets a program choose it.
     """
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, sent, 0, 0, 0)

@@ -1,11 +1,11 @@
 """Every table as a peewee model: the schema as it is today, which the numbered migrations have made step by step.
 
 A test compares this page with what they make on both databases.  Each new migration changes both.  Triggers,
-guards and CHECK constraints are not here.  Statements that are plain reads and writes are built with these models
-(`supervisor.schema.statements`); whatever locks, joins many rows at once or decides is SQL in `supervisor.store`.
+guards and CHECK constraints are not here.  Plain reads and writes are built with these models
+(`supervisor.schema.statements`); statements that lock, decide or join many rows are SQL in `supervisor.store`.
 
-Conditions of partial indexes have names.  A planner takes such an index only where its condition stands in the
-statement word for word, even where another condition says more: hence `{HELD} AND status = 'processing'` in the store.
+Conditions of partial indexes have names.  A planner uses such an index only if the statement contains the condition
+word for word, even if another condition implies it: hence `{HELD} AND status = 'processing'` in the store.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ OPEN = "status IN ('pending','processing','ai_processing')"  # not over
 HELD = "status IN ('processing','ai_processing') AND worker_id IS NOT NULL"  # in the hands of a worker
 REMOTE = "status = 'ai_processing'"  # at a remote service
 READY = "status = 'pending' AND ready = 1 AND dispatched_at IS NULL"  # to be picked
-UNADMITTED = "status = 'pending' AND admitted_charge <> charge"  # as SQL has written them
-UNRIPE = "status = 'pending' AND ready = 0 AND admitted_charge = charge"  # to be ready at their time
+UNADMITTED = "status = 'pending' AND admitted_charge <> charge"  # ordered, and not admitted yet
+UNRIPE = "status = 'pending' AND ready = 0 AND admitted_charge = charge"  # admitted, and not due yet
 FRESH = "status = 'pending' AND attempt = 0 AND charge = 1 AND run_after IS NULL"  # waiting since their submission
 AGAIN = "status = 'pending' AND (attempt > 0 OR charge > 1 OR run_after IS NOT NULL)"  # all others that wait
 BETWEEN_STEPS = "status = 'pending' AND step > first_step"  # it counts as running
@@ -128,8 +128,8 @@ class TaskQueue(Table):
 
 
 class Account(Table):
-    """A user: their credits, and where their feed stands.  seq: of their newest change; epoch: whose seqs these are;
-    blocked_at: NULL unless an admin has blocked them."""
+    """A user: their credits, and the state of their feed.  seq: the number of their newest change; epoch: changes when
+    a backup is restored; blocked_at: NULL unless an admin has blocked them."""
 
     user_openid = Id(primary_key=True)
     balance = Integer(default="0")
@@ -171,7 +171,7 @@ class Works(Table):
 
 
 class CreditEntry(Table):
-    """The ledger.  amount: signed; base, per, units: of what a debit was made up."""
+    """An entry of the ledger.  amount: signed; base, per, units: the parts of a debit."""
 
     id = Serial()
     user_openid = Id()
@@ -195,7 +195,7 @@ class CreditEntry(Table):
 
 
 class ProviderCost(Table):
-    """What a service has said that a request cost.  amount: a decimal number, exact."""
+    """The cost of a request, as the service reported it.  amount: a decimal number, exact."""
 
     id = Serial()
     reference = Id()
@@ -261,7 +261,7 @@ class Worker(Table):
 
 
 class Image(Table):
-    """An upload.  used_at, expired_at: when it was last seen in use, and when it was found unused."""
+    """An upload.  used_at: when the sweep last found it in use; expired_at: when the sweep found it unused."""
 
     id = Id(primary_key=True)
     user_openid = Id()
@@ -570,7 +570,7 @@ class UnansweredOrder(Table):
 
 
 class Webhook(Table):
-    """The address that is notified of a task's end."""
+    """The address that receives a webhook when a task has ended."""
 
     task_id = Id(primary_key=True)
     url = Text()
@@ -578,7 +578,8 @@ class Webhook(Table):
 
 
 class WebhookDelivery(Table):
-    """A webhook that is to be sent.  dispatch: of its newest hint; claimed: of the hint that was taken up last."""
+    """A webhook that is to be sent.  dispatch: the number of its newest hint; claimed: the number of the hint that a
+    worker took up last."""
 
     id = Id(primary_key=True)
     task_id = Id()
@@ -637,7 +638,7 @@ class Pause(Table):
 
 
 class Audit(Table):
-    """What an operator did to what, in which role, and how it stood before and after."""
+    """An operator's action: who, in which role, on what, and the state before and after."""
 
     id = Serial()
     at = Time(default=NOW)
@@ -658,9 +659,9 @@ class Audit(Table):
 
 
 class BulkAction(Table):
-    """An action on many tasks, and how far it has come.  place: of the task that was looked at last.
+    """An action on many tasks, and how far it has come.  place: of the last task that was examined.
 
-    failures: of its runner since its last part; failure: the last one's sentence.
+    failures: how often its runner has failed since its last part; failure: the sentence of the last failure.
     """
 
     id = Id(primary_key=True)
@@ -690,7 +691,8 @@ class BulkAction(Table):
 
 
 class MinuteHistory(Table):
-    """A minute of the last week.  The sums, from waits on, only grow; entry_id: of the ledger's newest that counts."""
+    """A minute of the last week.  The sums (`waits` and the columns after it) only grow; entry_id: the newest entry of
+    the ledger that they include."""
 
     minute = Id(primary_key=True)
     pending = Integer()
@@ -811,7 +813,7 @@ class CommitMark(Table):
 
 
 class MetricDelta(Table):
-    """What is to be added to `metric`, appended by many at once."""
+    """Amounts to be added to `metric`; many processes append them at once."""
 
     name = Id()
     labels = Id(default="'{}'")
@@ -823,7 +825,7 @@ class MetricDelta(Table):
 
 
 class TaskCountDelta(Table):
-    """What is to be added to `task_count`, appended by many at once."""
+    """Amounts to be added to `task_count`; many processes append them at once."""
 
     type = Id()
     status = Id()

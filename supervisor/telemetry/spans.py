@@ -11,7 +11,7 @@ Value = str | int | float | bool
 
 
 class Span:
-    """A step of a trace, from entering it to leaving it.  This base class is used without tracing: it records nothing.
+    """A part of a trace, from entering it to leaving it.  This base class is used without tracing: it records nothing.
 
     traceparent: its W3C context, to go on with the trace in another process.  trace_id: 32 hex digits.
     """

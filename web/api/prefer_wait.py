@@ -32,7 +32,7 @@ def wait_of(request: web.Request) -> int | None:
 
 
 def asked_wait(request: web.Request) -> str | None:
-    """The value of the first `wait`, "" for one without a value; None without a `wait`."""
+    """The value of the first `wait`; "" if it has none; None if the header has no `wait`."""
     for header in request.headers.getall("Prefer", []):
         for preference in header.split(","):
             name, _, value = preference.partition(";")[0].partition("=")

@@ -99,14 +99,14 @@ def hashed_names() -> dict[str, str]:
 def _named(
     part: re.Match[str], bodies: dict[str, bytes], modules: dict[str, str], found: dict[str, StaticFile]
 ) -> str:
-    """A part of a page under the name that says its content, which is added to those found."""
+    """The name of a page's part, made from its content; the file is added to `found`."""
     before, stem, suffix = part.groups()
     body = joined(stem + suffix, modules).encode() if suffix == ".js" else bodies[stem + suffix]
     return f'{before}{_add_hashed(stem + suffix, body, found)}"'
 
 
 def _add_hashed(name: str, body: bytes, found: dict[str, StaticFile]) -> str:
-    """The name that says the content, under which the file is added to those found."""
+    """Add a file to `found` under a name that is made from its content; that name."""
     stem, _, suffix = name.rpartition(".")
     hashed = f"{stem}.{hashlib.sha256(body).hexdigest()[:16]}.{suffix}"
     if hashed not in found:
@@ -125,8 +125,11 @@ def _file(body: bytes, name: str) -> StaticFile:
 
 
 def _of_another_version(name: str) -> StaticFile | None:
-    """While an upgrade goes from process to process, a page of one version may ask the other for its parts.  It gets
-    them as they are here, for this once: a page without its script would be worse."""
+    """The file for a name of another version of the program, or None.
+
+    During an upgrade, a page of one version may ask a process of the other version for its script.  It gets this
+    version's script: a page without any script would be worse.
+    """
     asked = _HASHED.fullmatch(name)
     ours = hashed_names().get("".join(asked.groups())) if asked else None
     return static_files()[ours]._replace(cache="no-store") if ours else None

@@ -1,7 +1,7 @@
-"""An order in another service's words as params of a task.  Pure.
+"""The members of another service's order, as params of a task.  Pure.
 
-A member goes where the type's `doors.map` leads it, or to `parameters` if the type's PARAMETERS declare it.  Else a
-usual name of a prompt, a number of pictures or an input is taken for that, and all the rest goes to `parameters`.
+The type's `doors.map` says where a member goes; a member that the type's PARAMETERS declare goes to `parameters`.  Of
+the others, the usual names of a prompt, a number of pictures and inputs are understood; the rest goes to `parameters`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FormFile:
 
 
 def params_of(members: Mapping[str, Any], task_type: TaskType, *, is_form: bool = False) -> dict[str, Any]:
-    """The params that members say; inputs are as they were given, perhaps a FormFile.  Raises a Problem, 422.
+    """The params that the members give; inputs are as they were given, perhaps a FormFile.  Raises a Problem, 422.
 
     is_form: values are text, and mean numbers where numbers are wanted.
     """
@@ -98,7 +98,7 @@ def _entries(name: str, value: Any) -> list[Any]:
 
 
 def _typed(value: Any, schema: Any) -> Any:
-    """A form's text as the number or switch that is wanted; as it is where it says none."""
+    """A form's text as the number or boolean that the schema wants; unchanged if it is neither."""
     wanted = schema.get("type") if isinstance(schema, dict) else None
     if isinstance(value, str):
         try:

@@ -1,4 +1,4 @@
-"""Under which name a type is known at a door: `darkroom/<type>`, and the one that `doors` declares."""
+"""The names of a type at a door: `darkroom/<type>`, and the one that its `doors` declare."""
 
 from __future__ import annotations
 

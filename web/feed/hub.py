@@ -140,7 +140,7 @@ class Hub:
         return self._told(self._ends, task_id, user)
 
     def changes_of(self, task_id: str, user: str) -> contextlib.AbstractContextManager[asyncio.Event]:
-        """The same, and at everything else that happens to the task and its user can see."""
+        """As `end_of`; the event is also set at every other change of the task that its user can see."""
         return self._told(self._moves, task_id, user)
 
     @contextlib.contextmanager
@@ -222,9 +222,11 @@ class Hub:
         await self._some_open.wait()
 
     def pinging(self, every_seconds: float) -> Callable[[], Awaitable[None]]:
-        """What waits for a part of the interval, then pings the streams whose turn it is, and ends those whose time is
-        over.  It waits longer if no stream is open.  A stream that fails holds no other up: its error is raised when
-        all have had their turn."""
+        """A function for a loop: it waits for a fifteenth of the interval, pings the streams whose turn it is, and ends
+        those whose time is over.
+
+        It waits longer if no stream is open.  An error of one stream is raised after all have had their turn.
+        """
         steps = itertools.cycle(range(PING_STEPS))
 
         async def ping_some() -> None:

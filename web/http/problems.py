@@ -84,7 +84,7 @@ class Problem(Exception):
 
 
 def told_in_one(problem: Problem) -> str:
-    """Everything that the problem says as one text, for those who show a text and no list."""
+    """Everything that the problem says, as one text, for clients that show one text and no list."""
     told = [
         f"{pointer.strip('/').replace('/', '.')}: {detail}"
         for pointer, detail in problem.errors
@@ -174,11 +174,11 @@ def problem_of(error: Exception) -> Problem | None:
 Shape = Callable[[Problem], web.Response]
 SHAPES = web.AppKey("SHAPES", Mapping[str, Shape])  # {beginning of a path: how errors are answered there}
 Bar = Callable[[web.Request], Awaitable[Problem | None]]
-BAR: web.AppKey[Bar] = web.AppKey("BAR")  # why the caller may ask for nothing here, if that is so
+BAR: web.AppKey[Bar] = web.AppKey("BAR")  # why the caller may make no request at all, if that is so
 
 
 def answer_to(request: web.Request, problem: Problem) -> web.Response:
-    """The problem as it is told at this address: at a door for another service's SDKs in that service's words."""
+    """The problem in the form of this address: at a door for another service's SDKs, in that service's form."""
     path = public_path(request)
     for prefix, shape in request.app[SHAPES].items():
         if path.startswith(prefix):
@@ -206,8 +206,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def refusal_told(request: web.Request, problem: Problem) -> Problem:
-    """What a refused caller is told: one who may ask for nothing here hears that, and not what is wrong with the
-    question."""
+    """The problem for a refused caller.  A caller who may make no request at all gets that reason, and not a mistake of
+    the request."""
     is_barred = problem.status in (401, 429) or problem.kind == USER_BLOCKED
     is_about_the_question = 400 <= problem.status < 500 and not is_barred
     return (await request.app[BAR](request) if is_about_the_question else None) or problem
@@ -252,7 +252,7 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
 
 
 def _sendable(text: str) -> str:
-    """The request's text may be quoted, and may hold characters that UTF-8 can't encode."""
+    """A text that UTF-8 can encode: a problem may quote the request, which may hold other characters."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# Where a schema holds schemas: by name, in a list, or one.  What else it holds is data, in which `default` is a word.
+# Members of a schema that hold schemas: by name, in a list, or one.  All other members hold data, where `default` is an
+# ordinary word.
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTED = ("allOf", "anyOf", "oneOf", "prefixItems")
 _SINGLE = (

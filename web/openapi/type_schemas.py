@@ -26,7 +26,7 @@ def model_name(type_: str, what: str) -> str:
 def params_schema(type_: str, task_type: TaskType, anything: dict[str, Any]) -> TypeParams:
     """The params of a type.  anything: the schema for params of any type.
 
-    Types with default inputs share one schema; their scenes are beside it.
+    Types with default inputs share one schema; their scenes are added beside the reference to it.
     """
     plain = TaskType()
     scenes = {"enum": task_type.scenes} if task_type.scenes else {}

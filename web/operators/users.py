@@ -21,7 +21,7 @@ from web.limits.rate_limits import used_this_minute
 from web.operators.action_requests import one_line, write
 from web.operators.authorisation import admin_of, viewer_of
 
-OURS = "ops:"  # separate from the references of services and of the command line
+OURS = "ops:"  # so that these references differ from those of services and of the command line
 MOST_BLOCKED = 200
 
 
@@ -67,7 +67,7 @@ async def unblock(request: web.Request) -> web.Response:
 
 
 async def grant(request: web.Request) -> web.Response:
-    """As `POST /v1/credits/{user}/grants`, recorded; without a reference each request is a grant of its own."""
+    """As `POST /v1/credits/{user}/grants`, recorded; without a reference, each request is a new grant."""
     admin, user = admin_of(request), user_in_path(request)
     amount, reference = await judge_json(request, lambda body: grant_in(body, given_reference=new_ulid()))
     given = await granted(

@@ -1,4 +1,4 @@
-"""The studio's adapter: a model like any other, which is given pictures as uploads would be."""
+"""The studio's adapter: a model like any other, whose input pictures are all made plain, as uploads are."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ LOADING = Loading("actors.providers.studio.studio:Studio", "studio", ModelSettin
 
 
 class StudioProvider(WarmProvider):
-    """The embedded service.  images: the children that decode pictures, closed by their maker.  size: the number of
-    orders in work at once.
-
-    most_pixels: of one picture that was given by its address, 0 = no limit."""
+    """The embedded service.  images: the children that decode pictures, closed by their maker.  size: how many
+    orders run at once.  most_pixels: the limit for a picture that was given by its address, 0 = no limit."""
 
     def __init__(self, images: ImageProcesses, *, size: int = 1, most_pixels: int = 0) -> None:
         super().__init__(WarmProcesses(size, LOADING, environment_of_studio()))
@@ -41,6 +39,7 @@ class StudioProvider(WarmProvider):
 
 
 def environment_of_studio() -> dict[str, str]:
-    """It works on strangers' pictures, so it knows as little as an image child; and it is modest."""
+    """The variables of the studio's process: no secrets, because it reads strangers' pictures, and one thread for each
+    library."""
     modest = dict.fromkeys(ONE_THREAD, "1") | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     return child_environment(os.environ) | modest

@@ -1,10 +1,10 @@
 """The interface of a model: a class that is loaded once in a child process and makes one job after another.
 
     class Poster:
-        def __init__(self, name, settings): ...      # a provider's name, and `ModelSettings`; does nothing dear
+        def __init__(self, name, settings): ...      # a provider's name, and `ModelSettings`; does nothing expensive
         def load(self): ...                          # once in each child, within `load_seconds`
         def make(self, job, progress): ...           # returns Done, or raises a ProviderError
-        def close(self): ...                         # before its child ends in good order; never when it is killed
+        def close(self): ...                         # before its child ends by itself; not called when it is killed
 
 All of it is synchronous and runs in the child's main thread. Printed text is logged with the task's id. The arguments
 are plain values that can be pickled and written as JSON; the result is `Done`, with files in `job.folder`.
@@ -51,7 +51,7 @@ class ModelJob:
 
 
 class Model(Protocol):
-    """See the module."""
+    """A model: the docstring of this module describes its methods."""
 
     def __init__(self, name: str, settings: ModelSettings) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The last week and what was given up, as lines for people."""
+"""The last week and the dead letters, as lines for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
-    """Some values as blocks of eight heights; of many, the highest of each part."""
+    """Values as a row of blocks with eight heights.  More values than `width`: each block shows the highest of its
+    part."""
     if not values:
         return ""
     size = -(-len(values) // width)
@@ -22,7 +23,7 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
 
 
 def figure(value: float) -> str:
-    """A number as people read it: two digits after the point, two that count of a very small one."""
+    """A number for people: two digits after the point; two significant digits if it is very small."""
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{round(value, 2):,.12g}"
 
 

@@ -7,7 +7,7 @@ import re
 
 CHECK = "check DARKROOM_DATABASE_URL"
 
-# The text of libpq or the server, its meaning, and whether the set-up is wrong, so that waiting would not help.
+# (text of libpq or of the server, its meaning, whether the set-up is wrong: then waiting does not help)
 _ANSWERS = (
     ("password authentication failed", f"it refuses the user or the password; {CHECK}", True),
     ("no password supplied", f"it wants a password; {CHECK}", True),
@@ -43,7 +43,7 @@ def in_words(error: BaseException) -> str:
 
 
 def is_wrong_setting(error: BaseException) -> bool:
-    """Whether waiting would not help."""
+    """Whether a setting is wrong, so that waiting does not help."""
     return _meaning(error)[1]
 
 

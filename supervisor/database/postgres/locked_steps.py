@@ -4,10 +4,10 @@ A producer's transaction, or a person's, may hold a row for hours, and that conc
 waits at a lock for a moment only, and then sets the step aside: it is rolled back, and one more thread tries all such
 steps by turns, for as long as callers wait.
 
-A turn of all of them together takes TURN_SECONDS where it can.  So a lonely step stands at the lock nearly all the
-time and goes on as soon as it is free; many steps of one locked user hold up each other, and a step that only met a
-busy row for a little longer than the others.  While any step is aside, more of its kind may come: then the writer
-threads wait less.
+A turn of all of them together takes TURN_SECONDS where it can.  So a single step waits at its lock nearly all the time
+and goes on as soon as the lock is free.  Many steps of one locked user delay each other, and they delay a step that has
+met a lock of another row.  While any step is set aside, more steps may meet the same lock; so the writer threads then
+wait for a shorter time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TURN_SECONDS, LEAST_SECONDS = 0.25, 0.025
 class LockedSteps(Generic[S]):
     """The steps that are set aside.
 
-    attempt: runs a step, with the seconds that it may wait at a lock, and tells its caller; if the row is locked, it
-    tells nobody and returns the error.  give_up: tells the caller that error, after LOCKED_SECONDS.
+    attempt: runs a step, which may wait so many seconds at a lock, and gives its result to the caller; if a row is
+    locked, it returns the error instead.  give_up: gives that error to the caller, after LOCKED_SECONDS.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LockedSteps(Generic[S]):
         self._waiting.put((step, time.monotonic() + transactions.LOCKED_SECONDS))
 
     def close(self) -> None:
-        """End the thread; no step is left by now."""
+        """End the thread.  Every step has ended before."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join()
@@ -78,4 +78,4 @@ class LockedSteps(Generic[S]):
                 self._give_up(step, locked)
             with self._guard:
                 self._number -= 1
-            del waiting, step, locked  # while this thread waits, they would be kept
+            del waiting, step, locked  # otherwise these objects stay in memory while the thread waits

@@ -25,8 +25,8 @@ def get(tx: Transaction, work_id: str, user: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Search:
-    """Which works are wanted; None for any.  Times are texts as the database has them: from the first on, and before
-    the second."""
+    """Which works are wanted; None for any.  Times are texts as the database has them; the first is included, the
+    second is not."""
 
     type: str | None = None
     status: str | None = None
@@ -82,12 +82,13 @@ def shared(tx: Transaction, work_id: str) -> Shared | None:
 
 
 def _by_index(tx: Transaction, search: Search) -> str:
-    """SQLite without statistics takes the index that has more conditions, and reads the works of all types."""
+    """The index to use, for SQLite: without statistics it takes the index with more conditions, and reads all types."""
     return tx.by_index("works_type") if search.type is not None else ""
 
 
 def _conditions(tx: Transaction, search: Search) -> tuple[str, dict[str, Any]]:
-    """(conditions, their values): only those that are wanted, since with "or it is null" a planner uses no index."""
+    """(conditions, their values): only those that the search has, because a planner uses no
+    index for `x = :x OR :x IS NULL`."""
     asked = {
         "type": (search.type, "type = :type"),
         "status": (search.status, "status = :status"),

@@ -29,7 +29,7 @@ class Walk:
 
 
 def under_way(tx: Transaction) -> Walk | None:
-    """The search that is to go on, or is due again; None until a day after the last one began."""
+    """The search that must continue or begin now; None until a day after the last one began."""
     row = tx.one(_UNDER_WAY, seconds=EVERY_SECONDS)
     return None if row is None else Walk(row["store_id"], row["after_key"])
 

@@ -24,12 +24,12 @@ def of_steps(tx: Transaction, table: str) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Our own words as a list for SQL; the planner finds a partial index only if they are literals in the text."""
+    """Words of this program as a list for SQL: literals, because a planner finds a partial index only by literals."""
     return ",".join(f"'{word}'" for word in words)
 
 
 def seconds_of_steps() -> str:
-    """SQL for the run times of the finished steps of a row of `task_queue` together; 0 for a type without steps."""
+    """SQL for the sum of the run times of a task's finished steps; 0 for a type without steps."""
     return """CASE WHEN steps IS NULL THEN 0.0 ELSE (SELECT coalesce(sum(run_seconds), 0.0) FROM task_step
         WHERE task_step.task_id = task_queue.id AND task_step.charge = task_queue.charge) END"""
 

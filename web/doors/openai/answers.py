@@ -1,4 +1,4 @@
-"""What OpenAI's SDKs are answered: pictures, models, events of a stream, errors.  Sources: docs/sdks.md."""
+"""Answers to OpenAI's SDKs: pictures, models, events of a stream, errors.  Sources: docs/sdks.md."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def pictures(
 async def picture(
     context: Context, image: Mapping[str, Any], origin: str, formats: tuple[str, ...], **more: Any
 ) -> AsyncIterator[bytes]:
-    """One picture as an object of JSON, in pieces.  more: members that stand first."""
+    """One picture as an object of JSON, in pieces.  more: members that come first."""
     members = dict(more)
     if "url" in formats:
         members["url"] = origin + context.links.link(image["key"])
@@ -94,7 +94,7 @@ async def _read(context: Context, key: str) -> AsyncIterator[bytes]:
 
 
 def _piece(opened: Any) -> bytes:
-    """So many bytes, unless it is the end: what is read at once may be less."""
+    """The next PIECE_BYTES of the file; fewer only at its end, although one read may return fewer."""
     pieces: list[bytes] = []
     wanted = PIECE_BYTES
     while wanted and (piece := opened.read(wanted)):

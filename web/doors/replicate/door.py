@@ -1,4 +1,4 @@
-"""/replicate/v1: predictions as Replicate's SDKs order, watch, hear and cancel them."""
+"""/replicate/v1: predictions, as Replicate's SDKs order, poll, stream and cancel them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ from web.http.problems import Problem, told_in_one, unprocessable
 DOOR = "replicate"
 DEFAULT_WAIT_SECONDS = 60
 MOST_HOLD_SECONDS = 55.0  # the SDK for Python gives up after 60.5
-EARLIER_SECONDS = 0.3  # than the number that was asked for, after which the SDK gives up
+EARLIER_SECONDS = 0.3  # before the time that was asked for, when the SDK gives up
 LEAST_HOLD_SECONDS = 0.2
 MODEL_PATH = "/replicate/v1/models/{owner}/{model_name}"
 STREAM_PATH = "/replicate/v1/predictions/{task_id}/stream"
 _STREAM_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-_A_CLIENT = {"auth", "baseUrl", "userAgent"}  # what an `input` has that is a client object, its key included
+# Members of an `input` that is a client object by mistake; such an object holds the user's key.
+_A_CLIENT = {"auth", "baseUrl", "userAgent"}
 
 
 def error_answer(problem: Problem) -> web.Response:
@@ -239,7 +240,7 @@ def _linked(request: web.Request) -> Callable[[str], str]:
 
 
 def _stream_key(task_id: str) -> str:
-    """What a link to a stream is signed for; no file has such a key."""
+    """The key that the link of a stream signs; no file has such a key."""
     return f"streams/{task_id}"
 
 
@@ -298,7 +299,7 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def webhook_secret(request: web.Request) -> web.Response:
-    """200 with the key that signs the webhooks of this user's predictions, and nobody else's."""
+    """200 with the key that signs the webhooks of this user's predictions; each user has another key."""
     context, user = context_of(request), user_of(request)
     await context.check_token(request)
     return json_answer({"key": key_of_user(context.secret, user)})

@@ -42,18 +42,18 @@ from actors.providers.studio.vision.planes import Plane, blur, resized, smoothst
 from actors.providers.studio.vision.segmentation import person_mask
 
 Progress = Callable[[int, str], None]
-# (ease, length, sleeve, warmth): what makes picture n differ from its neighbours, besides its frame
+# (ease, length, sleeve, warmth) of picture n: with its frame, they make it differ from its neighbours
 WAYS = ((1.0, 1.0, 1.0, 0.0), (1.12, 1.05, 1.12, 0.04), (1.04, 0.94, 0.85, -0.04), (1.06, 0.98, 1.0, 0.07),
         (1.0, 1.06, 1.1, -0.07), (1.15, 0.93, 0.9, 0.02), (1.02, 1.1, 1.2, -0.02), (1.08, 1.0, 0.8, 0.09))  # fmt: skip
 
-LONG = 0.8  # a sleeve that covers so much of an arm leaves nothing but a hand
+LONG = 0.8  # a sleeve that covers this share of an arm shows only the hand
 
 
 @dataclass(frozen=True)
 class Sitter:
-    """The person of the first picture and all that is known of them.
-    colours: (h, w, 3).  alpha: where they are, without others.  in_front: where nothing may cover them.
-    clothes: where the colour is that of their old clothes.
+    """The person of the first picture, as the models describe them.
+    colours: (h, w, 3).  alpha: their own pixels, without those of others.  in_front: the pixels that nothing may cover.
+    clothes: the pixels with the colour of their old clothes.
     shading: a factor for cloth.  light: the colour of a white cloth, (3,).
     hold: what every frame must show, if they are not alone."""
 
@@ -130,7 +130,7 @@ def worn_garment(sitter: Sitter, garment: Garment, cut: Cut) -> Plane:
             for side, arm in sitter.arms.items()
         ]
     for piece in pieces:
-        # what reaches farther than a body or an arm does is one only if it wears the same
+        # pixels beyond the usual outline belong to the body or arm only if they have the colour of its old clothes
         cover = piece.cover * free * np.maximum(piece.usual, sitter.clothes)
         if piece.arm is None:
             cover = cover * (1 - bare)
@@ -145,7 +145,7 @@ def _laid_on(picture: Plane, piece: Piece, cover: Plane, sitter: Sitter, bare: P
     turned = 1 - 0.20 * (1 - smoothstep(0.5, 1.0, edge))  # cloth turns away from the light at its own edge
     under_arms = 1 - 0.30 * blur(bare, width / 90) if piece.arm is None else 1.0
     lit = piece.cloth * (sitter.shading * turned * under_arms)[..., None] * sitter.light
-    # of the cloth's edge, on what lies under it
+    # the shadow of the cloth's edge on what lies under it
     shadow = 0.34 * edge * sitter.alpha * (1 - sitter.in_front)
     a = cover[..., None]
     laid: Plane = picture * (1 - shadow)[..., None] * (1 - a) + lit * a
@@ -153,7 +153,7 @@ def _laid_on(picture: Plane, piece: Piece, cover: Plane, sitter: Sitter, bare: P
 
 
 def _bare_arms(sitter: Sitter, garment: Garment, cut: Cut) -> Plane:
-    """Where arms come out of the garment and stay before it, (h, w)."""
+    """Where arms come out of the garment and stay in front of it, (h, w)."""
     height, width = sitter.alpha.shape
     bare = np.zeros((height, width), np.float32)
     for side, arm in sitter.arms.items():

@@ -32,16 +32,17 @@ from actors.providers.studio.vision.regions import large_parts, reached
 
 SIDE = 256
 LARGEST_SHARE = 0.97
-NEARLY_WHOLE = 0.8  # a square with so much of the whole picture's shows nothing finer
+NEARLY_WHOLE = 0.8  # a square with this share of the whole picture shows no finer details
 
 
 def person_mask(
     picture: Image.Image, people: Sequence[Person] | None = None, beside: Sequence[Person] = ()
 ) -> Plane:
     """How surely each pixel is person, shape of the picture, values in [0, 1].
-    people: the persons that the mask must show; by default all subjects of the picture.  beside: persons who are
-    examined as closely, though it is unknown what the mask lacks of them.
-    Raises NoPersonFound when the mask does not show them, or covers over 97 % of the picture."""
+
+    people: the persons that the mask must show; by default all subjects of the picture.  beside: further persons who
+    are examined as closely, but whom the mask need not show.
+    Raises NoPersonFound when the mask does not show `people`, or covers over 97 % of the picture."""
     shown = subjects(find_people(picture)) if people is None else people
     pixels = np.asarray(picture)
     height, width = pixels.shape[:2]
@@ -57,7 +58,7 @@ def person_mask(
     settled = _settled(mask, shown)
     for person in shown:
         if not has(settled, person):
-            # by themselves, and only head and torso: what the model was made for
+            # one person alone, and only head and torso: the model was made for such pictures
             upper = square_around(person.upper_box(width, height), width, height)
             _look_closer(pixels, upper, None, mask, looked_at)
             settled = _settled(mask, shown)
@@ -66,8 +67,10 @@ def person_mask(
 
 
 def _look(pixels: Plane, square: Box) -> Plane:
-    """The model's answer for a square of the picture, in the shape of what is in the picture: for the square and its
-    mirror image, averaged, as what it sees only one way round is doubtful."""
+    """The model's mask for a square of the picture, cut to the part that is inside the picture.
+
+    It is the mean of two masks, of the square and of its mirror image: a shape that only one of them shows is doubtful.
+    """
     small = Image.fromarray(taken(pixels, square)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     seen = to_array(small)
     straight = net("selfie_segmentation")(seen)[0][0, ..., 0]
@@ -89,7 +92,8 @@ def _look_closer(pixels: Plane, square: Box, whole: Plane | None, mask: Plane, l
     if whole is None:
         mask[place] = np.maximum(mask[place], closer)
     else:
-        # seen alone, a part of the background may look like a person: the whole must agree at least a little
+        # a part of the background, seen alone, may look like a person; so the mask of the whole picture must not be
+        # zero there
         closer = closer * smoothstep(0.02, 0.2, whole[place])
         mask[place] = np.where(looked_at[place], np.maximum(mask[place], closer), closer)
     looked_at[place] = True
