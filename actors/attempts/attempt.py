@@ -19,12 +19,12 @@ from actors.attempts.inputs import StepLost
 from actors.attempts.jobs import hash_of_params
 from actors.attempts.outcomes import Outcome, after_error, after_time_limit, code_of
 from actors.attempts.paid_requests import AlreadyAsked
-from actors.attempts.record import Step, step_lost, step_of, unless_reported
-from actors.attempts.run_providers import make_pictures, remote_limit_seconds
+from actors.attempts.record import Step, once_jobs_are_over, step_lost, step_of
+from actors.attempts.run_providers import make_pictures
 from actors.attempts.steps import at_step, refuse_before_steps
 from actors.attempts.task_spans import span_of_attempt
 from actors.attempts.time_limit import TimeLimit
-from actors.providers.base import ProviderError, ResultLost, UnknownOutcome
+from actors.providers.base import ProviderError, UnknownOutcome
 from actors.worker.event_loop import CoroutineWouldNotEnd
 from actors.worker.worker import BUSY_AGAIN_SECONDS, Running, Why, Worker
 from supervisor.core import rescue
@@ -186,7 +186,7 @@ def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None
         case Why.LEASE_LOST:
             return None
         case _ if running.owes_an_answer:
-            return _unanswered(worker, claim)
+            return _unanswered(worker, running, claim)
         case Why.DRAIN:
 
             def released(tx: Transaction) -> None:
@@ -195,20 +195,27 @@ def _after_cancel(worker: Worker, running: Running, claim: Claim) -> Step | None
             return released
         case _:
             seconds = terms_of(worker.settings, claim.type, claim.lane).time_limit_seconds
-            return _step_of(claim, after_time_limit(claim.budget, seconds, chance=random.random()))
+            outcome = after_time_limit(claim.budget, seconds, chance=random.random())
+            return _step_of(worker, running, claim, outcome)
 
 
-def _step_of(claim: Claim, outcome: Outcome) -> Step:
-    return step_of(claim, outcome, hash_of_params(claim))
+def _step_of(worker: Worker, running: Running, claim: Claim, outcome: Outcome) -> Step:
+    limit_seconds = terms_of(worker.settings, claim.type, claim.lane).remote_limit_seconds
+    request = running.request
+    return once_jobs_are_over(
+        claim,
+        outcome,
+        step_of(claim, outcome, hash_of_params(claim)),
+        remote_limit_seconds=limit_seconds,
+        own=request.reference if request is not None and request.is_unanswered else None,
+    )
 
 
-def _unanswered(worker: Worker, claim: Claim) -> Step:
+def _unanswered(worker: Worker, running: Running, claim: Claim) -> Step:
     """The verdict on an attempt that ended while its paid request may have been carried out."""
     error = UnknownOutcome(rescue.UNANSWERED)
     outcome = after_error(claim.budget, error, may_bill_twice=False, chance=random.random())
-    return unless_reported(
-        claim, _step_of(claim, outcome), remote_limit_seconds=remote_limit_seconds(worker, claim)
-    )
+    return _step_of(worker, running, claim, outcome)
 
 
 def _after_error(worker: Worker, running: Running, claim: Claim, error: Exception, bound: Any) -> Step:
@@ -222,14 +229,10 @@ def _after_error(worker: Worker, running: Running, claim: Claim, error: Exceptio
     else:
         bound.error("attempt_broke", exc_info=error)
     if running.owes_an_answer and not isinstance(error, ProviderError):
-        return _unanswered(worker, claim)
+        return _unanswered(worker, running, claim)
     if isinstance(error, StepLost):
         return step_lost(claim, error.step, error.code, str(error))
     request = running.request
     may_bill_twice = not isinstance(error, AlreadyAsked) and (request is None or request.may_bill_twice)
-    step = _step_of(
-        claim, after_error(claim.budget, error, may_bill_twice=may_bill_twice, chance=random.random())
-    )
-    if isinstance(error, UnknownOutcome) and not isinstance(error, ResultLost):
-        return unless_reported(claim, step, remote_limit_seconds=remote_limit_seconds(worker, claim))
-    return step
+    outcome = after_error(claim.budget, error, may_bill_twice=may_bill_twice, chance=random.random())
+    return _step_of(worker, running, claim, outcome)

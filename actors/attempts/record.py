@@ -8,18 +8,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence, Set
 
-from actors.attempts.outcomes import OrderAgain, Outcome, Postpone
+from actors.attempts.outcomes import OrderAgain, Outcome, Postpone, as_stored
 from actors.attempts.steps import shown_progress
 from supervisor.core import rescue
 from supervisor.core.claim import Claim
 from supervisor.database.interface.database import BatchedStep, Transaction
 from supervisor.steps.lanes import lane_of
+from supervisor.store.counters import counters
 from supervisor.store.remote import remote_jobs
 from supervisor.store.tasks import claims, history, remote_wait, results, steps
 from supervisor.store.tasks.results import ResultFile
 from supervisor.store.tasks.steps import Finished
 
 Step = Callable[[Transaction], None]
+
+FIRST_POLL_SECONDS = 5.0  # of jobs beside which another part waits
 
 
 def completed(claim: Claim, files: Sequence[ResultFile], without: Set[int] = frozenset()) -> Step:
@@ -88,19 +91,48 @@ def handed_off(claim: Claim, *, poll_in_seconds: float, remote_limit_seconds: fl
     return handed_off
 
 
-def unless_reported(claim: Claim, step: Step, *, remote_limit_seconds: float) -> Step:
-    """The request is unanswered; but if the service has reported meanwhile, it has the job, and the task waits for
-    it."""
+def once_jobs_are_over(
+    claim: Claim, outcome: Outcome, step: Step, *, remote_limit_seconds: float, own: str | None = None
+) -> Step:
+    """The step that records the outcome; but while a service works on a part of the order, the task waits for it.
+
+    What was accepted runs and may be paid, so the end of another part does not throw it away: the outcome is kept until
+    no job runs any more, or until it is time for the next try of a part that was told to wait.  own: the reference of the
+    request that ended so; if its service has reported meanwhile, it has the job, and nothing is kept.
+    """
 
     def recorded(tx: Transaction) -> None:
-        if remote_jobs.waiting(tx, [claim.of_step]):
-            step_of_hand_off(tx)
-        else:
+        waiting = remote_jobs.waiting(tx, [claim.of_step])
+        if not waiting:
             step(tx)
+            return
+        if own not in [job.reference for job in waiting]:
+            remote_jobs.keep_verdict(tx, waiting[-1], {"attempt": claim.attempt, **as_stored(outcome)})
+        first_poll_seconds = 0.0
+        if isinstance(outcome, Postpone):
+            first_poll_seconds = min(outcome.in_seconds, FIRST_POLL_SECONDS)
+            _tell_wait(tx, claim, outcome)
+        oldest = max(job.age_seconds for job in waiting)
+        remote_wait.hand_off(
+            tx,
+            claim.task_id,
+            claim.lease,
+            poll_in_seconds=first_poll_seconds,
+            remote_limit_seconds=max(1.0, remote_limit_seconds - oldest),
+        )
 
-    step_of_hand_off = handed_off(claim, poll_in_seconds=0.0, remote_limit_seconds=remote_limit_seconds)
     recorded.__name__ = step.__name__
     return recorded
+
+
+def _tell_wait(tx: Transaction, claim: Claim, wait: Postpone) -> None:
+    """As `claims.postpone` does."""
+    if wait.code and wait.in_seconds > 0:
+        history.note_postponed(
+            tx, claim.task_id, claim.lease, wait.in_seconds, wait.code, wait.message, wait.detail
+        )
+    if wait.code:
+        counters.count(tx, "darkroom_postponed_total", type=claim.type, reason=wait.code)
 
 
 def step_lost(claim: Claim, step: int, code: str, message: str) -> Step:

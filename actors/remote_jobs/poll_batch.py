@@ -19,6 +19,7 @@ import structlog
 
 from actors.attempts.jobs import hash_of_params
 from actors.attempts.outcomes import (
+    Postpone,
     after_remote_error,
     as_stored,
     deciding,
@@ -35,6 +36,7 @@ from actors.providers.base import Done, Failed, Lost
 from actors.providers.base import Running as JobRuns
 from actors.remote_jobs.poll_one import Seen, look_at
 from actors.worker.worker import Running, Why
+from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.core.errors import Fault, LeaseLost
 from supervisor.database.interface.database import Transaction
@@ -42,6 +44,7 @@ from supervisor.objects.disk_space import WAITING
 from supervisor.remote.job_states import RemoteState, Word
 from supervisor.remote.poll_backoff import next_poll_seconds
 from supervisor.steps.lanes import poll_seconds
+from supervisor.store.queue.capacity import takes_more
 from supervisor.store.remote import remote_jobs, remote_reports
 from supervisor.store.remote.remote_jobs import RemoteJob
 from supervisor.store.tasks import claims, remote_wait, results
@@ -154,7 +157,7 @@ async def _record(worker: Worker, claim: Claim, seen: Sequence[Seen]) -> None:
         learned(tx)
         # Nothing to poll: if another poll has recorded the end of a job, the job is not ordered again.
         asked = {each.job.provider for each in seen} or remote_jobs.providers_asked(tx, *claim.of_step)
-        _follow(tx, claim, seen, chance, asked <= may_bill_twice)
+        _follow(tx, worker.settings, claim, seen, chance, asked <= may_bill_twice)
 
     chance = random.random()
     try:
@@ -198,18 +201,29 @@ def _write_down(tx: Transaction, claim: Claim, seen: Seen, chance: float, may_bi
             remote_jobs.settle(tx, seen.job, RemoteState.DONE, without_pictures=without)
         case Failed(error=error):
             outcome = after_remote_error(claim.budget, error, may_bill_twice=may_bill_twice, chance=chance)
-            verdict = {"attempt": claim.attempt, **as_stored(outcome)}
+            kept = [from_stored(each) for each in remote_jobs.verdicts(tx, claim, of=seen.job)]
+            verdict = {"attempt": claim.attempt, **as_stored(deciding([outcome, *kept]))}
             remote_jobs.settle(tx, seen.job, state_of_failed(error), verdict=verdict)
         case JobRuns() if seen.doubts is not None:
             remote_jobs.note_doubts(tx, seen.job, seen.doubts)
     remote_reports.mark_read(tx, seen.read)
 
 
-def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, may_bill_twice: bool) -> None:
+def _follow(
+    tx: Transaction,
+    settings: Settings,
+    claim: Claim,
+    seen: Sequence[Seen],
+    chance: float,
+    may_bill_twice: bool,
+) -> None:
     """The task's next step: wait, complete, or the verdict on its remote jobs' errors."""
     still = [each for each in seen if isinstance(each.answer, JobRuns)]
     if any(each.answer.stage == WAITING for each in still if isinstance(each.answer, JobRuns)):
         claims.stand_still(tx, claim.task_id, claim.lease, WAITING, NO_ROOM_SECONDS)
+    elif still and _is_time_for_the_others(tx, settings, claim):
+        claims.retry(tx, claim.task_id, claim.lease, 0.0, is_counted=False)
+        return
     if still:
         remote_wait.not_yet(
             tx,
@@ -238,7 +252,22 @@ def _follow(tx: Transaction, claim: Claim, seen: Sequence[Seen], chance: float, 
     if not outcomes:
         gone = Lost("The AI service's job is gone, and no picture of it is here.")
         outcomes = [after_remote_error(claim.budget, gone, may_bill_twice=may_bill_twice, chance=chance)]
-    step_of(claim, deciding(outcomes), params_hash)(tx)
+    decided = deciding(outcomes)
+    if isinstance(decided, Postpone):  # of a part that was told to wait while others were at work
+        claims.retry(tx, claim.task_id, claim.lease, decided.in_seconds, is_counted=False)
+        return
+    step_of(claim, decided, params_hash)(tx)
+
+
+def _is_time_for_the_others(tx: Transaction, settings: Settings, claim: Claim) -> bool:
+    """Whether parts that were told to wait are to be asked for again, beside the jobs that go on.
+
+    Not while the pick would leave the task where it is: nobody polls the jobs of a task that is pending, and where they
+    fill their provider it would stay so for ever.
+    """
+    kept = [(from_stored(each), each["age_seconds"]) for each in remote_jobs.verdicts(tx, claim)]
+    is_time = all(isinstance(outcome, Postpone) and age >= outcome.in_seconds for outcome, age in kept)
+    return bool(kept) and is_time and takes_more(tx, settings, claim.type, claim.lane)
 
 
 def _stage(claim: Claim, still: Sequence[Seen]) -> str | None:

@@ -89,6 +89,10 @@ class SentRequest(Protocol):
     def answer_due(self) -> float:
         """When its time-out is over, by the event loop's clock."""
 
+    @property
+    def reference(self) -> str:
+        """Its name, which no other has."""
+
 
 class Running:
     """One attempt, or poll, in this process, from its claim to its end."""

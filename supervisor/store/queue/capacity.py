@@ -54,6 +54,11 @@ class Capacity:
         return [line for line in self._lines.get() if line.type in self._types]
 
 
+def takes_more(tx: Transaction, settings: Settings, type_: str, lane: str) -> bool:
+    """Whether one more task of a type, or at a step of it, would be started now."""
+    return Capacity(tx, settings).room_of_line(type_, lane) > 0
+
+
 def less_held(tx: Transaction, rooms: Collection[Room], settings: Settings) -> list[Room]:
     """The rooms with what is free of their offers."""
     needs = settings.needs_of_types

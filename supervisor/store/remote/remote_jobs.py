@@ -176,7 +176,7 @@ def settle(
     """
     touched = tx.run(
         f"""UPDATE remote_job SET state = :state, without_pictures = :without_pictures,
-                verdict = {tx.as_json(":verdict")}, updated_at = {tx.now}
+                verdict = coalesce({tx.as_json(":verdict")}, verdict), updated_at = {tx.now}
             WHERE id = :id AND state IN ({listed(sorted(sources(state)))})""",
         state=state.value, without_pictures=int(without_pictures), verdict=verdict and encoded(dict(verdict)),
         id=evidence.id,
@@ -184,13 +184,27 @@ def settle(
     return touched == 1
 
 
-def verdicts(tx: Transaction, claim: Claim) -> list[dict[str, Any]]:
-    """What follows from the failures of remote jobs of this attempt, the oldest job first."""
+def keep_verdict(tx: Transaction, job: RemoteJob, verdict: Mapping[str, Any]) -> None:
+    """Keep with a job that its service works on what follows from the end of another request of its step, once no job
+    runs any more; with the `attempt`."""
+    tx.execute(
+        f"""UPDATE remote_job SET verdict = {tx.as_json(":verdict")}, updated_at = {tx.now}
+            WHERE id = :id AND state = 'waiting'""",
+        verdict=encoded(dict(verdict)),
+        id=job.id,
+    )
+
+
+def verdicts(tx: Transaction, claim: Claim, *, of: RemoteJob | None = None) -> list[dict[str, Any]]:
+    """What follows from the failures of requests of this attempt, that of the oldest job first; `age_seconds` says
+    since when it is known.  of: only what is kept with this job."""
     rows = tx.all(
-        f"SELECT verdict FROM remote_job WHERE {_OF_STEP} AND verdict IS NOT NULL ORDER BY id",
-        task_id=claim.task_id, charge=claim.charge, step=claim.step,
+        f"""SELECT verdict, {tx.seconds_since("updated_at")} AS age FROM remote_job
+            WHERE {_OF_STEP} AND verdict IS NOT NULL
+              AND (CAST(:only AS BIGINT) IS NULL OR id = :only) ORDER BY id""",
+        task_id=claim.task_id, charge=claim.charge, step=claim.step, only=of.id if of is not None else None,
     )  # fmt: skip
-    known = [decoded(row["verdict"]) for row in rows]
+    known = [{**decoded(row["verdict"]), "age_seconds": max(0.0, row["age"])} for row in rows]
     return [each for each in known if each["attempt"] == claim.attempt]
 
 
