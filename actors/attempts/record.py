@@ -97,8 +97,8 @@ def once_jobs_are_over(
     """The step that records the outcome; but while a service works on a part of the order, the task waits for it.
 
     What was accepted runs and may be paid, so the end of another part does not throw it away: the outcome is kept until
-    no job runs any more, or until it is time for the next try of a part that was told to wait.  own: the reference of the
-    request that ended so; if its service has reported meanwhile, it has the job, and nothing is kept.
+    no job runs any more, or until it is time for the next try of a part that was told to wait.  own: the reference of
+    the request that ended so; if its service has reported meanwhile, it has the job, and nothing is kept.
     """
 
     def recorded(tx: Transaction) -> None:
