@@ -3,8 +3,8 @@
 One consumer serves one queue in one process, on one of dramatiq's threads, and makes all calls of the server: worker
 threads only note acknowledgements, which are sent with the next fetch in one round trip, so no job waits for the
 broker.
-Each call of `__next__` ends within WAIT_SECONDS while the broker is well, or about a second after a stop; while it is
-frozen, within the client's socket time-out.
+Each call of `__next__` ends within WAIT_SECONDS, or LOCAL_WAIT_SECONDS, while the broker is well, or about a second
+after a stop; while it is frozen, some seconds later.
 
 An absent broker is a state, not an error: dramatiq's own way (drop the consumer, wait 3 s, start a new one) loses
 fetched messages and counts running jobs from zero.
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 BROKER_AWAY = (redis.RedisError, OSError)
 
 WAIT_SECONDS = 8.0  # one wait at the list, while nothing of this queue is in the process
+LOCAL_WAIT_SECONDS = 20.0  # the same at a server that tells its end; two signs of life may still be lost
 BUSY_SECONDS = 1.0  # the same while something is: also how late its acknowledgement may be sent
 IDLE_SECONDS = 1.0  # the sleep of a consumer in a drain; also how late it may notice the end
 TIDY_SECONDS = 5.0  # the server treats us as dead after 60 s: several may fail
@@ -149,7 +150,9 @@ class WaitingConsumer(Consumer):
             self._pay()
 
     def _wait_seconds(self) -> float:
-        return BUSY_SECONDS if self._leases.count() or self._leases.owed() else WAIT_SECONDS
+        if self._leases.count() or self._leases.owed():
+            return BUSY_SECONDS
+        return LOCAL_WAIT_SECONDS if self._wait.tells_end else WAIT_SECONDS
 
     def _fetch(self) -> None:
         """Take as many messages as there is room for."""

@@ -12,10 +12,9 @@ from typing import Any
 
 import redis
 
+from supervisor.broker.broker_client import tells_its_end
+from supervisor.broker.worker_list import LATE_SECONDS
 from supervisor.database.interface.wakeups import readable
-
-# An idle server ends a wait up to a second late, a busy machine adds to it; one that has not answered by then is away.
-LATE_SECONDS = 3.0
 
 
 class ListWait:
@@ -23,6 +22,7 @@ class ListWait:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self.tells_end = tells_its_end(client)
         self._connection: Any = None
         self._told_read, self._told_write = os.pipe()
         os.set_blocking(self._told_read, False)

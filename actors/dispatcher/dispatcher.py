@@ -461,6 +461,7 @@ class Dispatcher:
         self._has_stood_still = False
         self._beat_seconds = tick.beat_seconds
         self._beat_due = now + (tick.beat_seconds if self._is_quiet else TICK_SECONDS)
+        self._read_due = now + self._read_seconds  # a tick has read the heartbeats too
         self._succession.ticked(time.monotonic(), self._beat_due - now)
         if tick.is_anew:
             self._set_times_right()

@@ -1,7 +1,7 @@
 """The dispatcher's beat.  Its loop is not an event loop, and it waits for the database in the middle of a turn.
 
-A thread beats for as long as the loop turns.  Time that the loop spends in the database never counts as silence: that
-is an outage, which another dispatcher could not avoid.
+The loop beats as it turns.  Time that it spends in the database never counts as silence: that is an outage, which
+another dispatcher could not avoid.  A thread beats for it meanwhile.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -18,13 +19,16 @@ from supervisor.processes.heartbeat_pipe import BEAT_SECONDS, Beats
 
 T = TypeVar("T")
 
+LEAST_SECONDS = BEAT_SECONDS / 2  # between two beats of a busy loop; a quiet one turns more seldom
+WAITING_SECONDS = 2 * BEAT_SECONDS  # between those of the thread: most waits are over long before
+
 
 class Pulse:
-    """Sends beats while a loop turns."""
+    """Sends beats while a loop turns.  clock: monotonic seconds."""
 
-    def __init__(self, beats: Beats) -> None:
-        self._beats = beats
-        self._has_turned = True
+    def __init__(self, beats: Beats, clock: Callable[[], float] = time.monotonic) -> None:
+        self._beats, self._clock = beats, clock
+        self._beat_at = 0.0
         self._waits = False
 
     def start(self) -> None:
@@ -33,8 +37,11 @@ class Pulse:
             threading.Thread(target=self._beat_for_ever, name="pulse", daemon=True).start()
 
     def turn(self) -> None:
-        """Record a turn of the loop."""
-        self._has_turned = True
+        """A turn of the loop."""
+        now = self._clock()
+        if now >= self._beat_at:
+            self._beat_at = now + LEAST_SECONDS
+            self._beats.beat()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -43,18 +50,18 @@ class Pulse:
         try:
             yield
         finally:
-            self._waits, self._has_turned = False, True
+            self._waits = False
+            self.turn()
 
     def look(self) -> None:
-        """Beat, if the loop has turned since the last check, or waits."""
-        if self._waits or self._has_turned:
-            self._has_turned = False
+        """Beat, if the loop waits."""
+        if self._waits:
             self._beats.beat()
 
     def _beat_for_ever(self) -> None:
         while True:
             self.look()
-            threading.Event().wait(BEAT_SECONDS)
+            threading.Event().wait(WAITING_SECONDS)
 
 
 def pulse_of_process() -> Pulse:

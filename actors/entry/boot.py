@@ -90,11 +90,11 @@ class Boot(Middleware):
         loop_thread = get_event_loop_thread()
         assert loop_thread is not None
         settings = settings_of_process()
-        beat_from_loop(loop_thread.loop, Beats(os.environ))
         for watchdog in broker.middleware:
             if isinstance(watchdog, Watchdog):
                 # A blocked loop makes a silent worker: its process ends before other workers get its tasks.
                 watchdog.blocked_seconds = settings.silent_seconds
+                beat_from_loop(loop_thread.loop, Beats(os.environ), also=watchdog.note_turn)
         try:
             loop_thread.run_coroutine(open_worker(settings, broker, WORK))
         except (Fault, DatabaseError) as error:

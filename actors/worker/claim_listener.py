@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.broker.consumer import BROKER_AWAY
-from actors.broker.list_wait import LATE_SECONDS
 from supervisor.broker.broker_errors import in_words
 from supervisor.broker.signed_claims import ClaimMessage
-from supervisor.broker.worker_list import ANSWER_SECONDS
+from supervisor.broker.worker_list import ANSWER_SECONDS, LATE_SECONDS
 
 if TYPE_CHECKING:
     from supervisor.broker.claim_lists import ClaimLists
 
 log = structlog.get_logger(__name__)
 
-# One wait at the list.  It may end so late that it is still below the time-out for an answer.
+# One wait at the list: no longer than a worker may be held by a broker that has vanished.
 POP_SECONDS = ANSWER_SECONDS - LATE_SECONDS
+LOCAL_POP_SECONDS = 60.0  # the same at a server that tells its end
 OURS_SECONDS = 1.0  # from the answer to a pop: for so long its message is not taken
 # A message that seems to be read so long before its answer came: the server's clock was set.
 CLOCK_STEP_SECONDS = 0.1
@@ -76,7 +76,7 @@ class ClaimListener:
             await self._list.put_back()
             self._is_unsure = False
             self._note_presence()  # not after the wait: claims whose messages were lost begin now
-        popped = await self._list.pop(seconds=POP_SECONDS)
+        popped = await self._list.pop(seconds=LOCAL_POP_SECONDS if self._list.tells_end else POP_SECONDS)
         if popped is None:
             return
         is_ours = -CLOCK_STEP_SECONDS < popped.unread_seconds < OURS_SECONDS

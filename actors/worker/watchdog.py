@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXIT_STATUS = 70  # EX_SOFTWARE
-CHECK_SECONDS = 2.0
+CHECK_SECONDS = 2.5
 BLOCKED_SECONDS = 10.0  # unless the boot says otherwise
 
 
@@ -41,16 +41,26 @@ class _LoopWatch:
     """Counts the checks in a row that the event loop has not answered.
 
     Checks and not seconds: after a freeze of the whole process the loop must have its chance before it is judged.
+    A loop that has turned by itself since the last check is not called: each call wakes it.
     """
 
     def __init__(self) -> None:
         self._answered = threading.Event()
         self._answered.set()
+        self._has_turned = False
         self.unanswered = 0
+
+    def note_turn(self) -> None:
+        """The loop turns; called on it."""
+        self._has_turned = True
+        self._answered.set()
 
     def check(self) -> None:
         """Check for the answer to the last call, and call again if it came."""
         thread = get_event_loop_thread()
+        if self._has_turned:
+            self._has_turned, self.unanswered = False, 0
+            return
         if thread is None or not self._answered.is_set():
             self.unanswered += thread is not None
             return
@@ -73,6 +83,11 @@ class Watchdog(Middleware):
         self.check_seconds = check_seconds
         self.blocked_seconds = blocked_seconds
         self._stopping = threading.Event()
+        self._loop_watch = _LoopWatch()
+
+    def note_turn(self) -> None:
+        """The event loop turns; called on it, as often as there is another reason to wake it."""
+        self._loop_watch.note_turn()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._stopping.clear()
@@ -82,16 +97,15 @@ class Watchdog(Middleware):
         self._stopping.set()
 
     def _watch(self, worker: Worker) -> None:
-        loop_watch = _LoopWatch()
         while not self._stopping.wait(self.check_seconds):
             try:
-                self._look(worker, loop_watch)
+                self._look(worker)
             except Exception:  # such as a consumer that is added meanwhile
                 log.exception("The watchdog could not look. It looks again.")
 
-    def _look(self, worker: Worker, loop_watch: _LoopWatch) -> None:
-        loop_watch.check()
-        blocked_seconds = loop_watch.unanswered * self.check_seconds
+    def _look(self, worker: Worker) -> None:
+        self._loop_watch.check()
+        blocked_seconds = self._loop_watch.unanswered * self.check_seconds
         if blocked_seconds >= self.blocked_seconds and not self._stopping.is_set():
             log.critical("The event loop is blocked. The process ends, to be started anew.")
             os._exit(EXIT_STATUS)

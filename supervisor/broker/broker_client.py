@@ -22,6 +22,12 @@ class BadBrokerAddress(ValueError):
     """The broker's address can't be used.  Correct `DARKROOM_BROKER_URL`."""
 
 
+def tells_its_end(client: redis.Redis) -> bool:
+    """Whether whoever waits for this server learns at once that it has ended, as on a socket of this host.  Elsewhere a
+    host may vanish without a word."""
+    return issubclass(client.connection_pool.connection_class, redis.UnixDomainSocketConnection)
+
+
 def client_options(address: str) -> dict[str, Any]:
     """Keywords for `redis.Redis`.  address: `redis://`, `rediss://` or `unix://`.  Raises BadBrokerAddress."""
     try:

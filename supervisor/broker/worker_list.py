@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import redis
 
-ANSWER_SECONDS = 10.0  # how long a frozen broker may hold a worker; longer than any pop
+ANSWER_SECONDS = 10.0  # how long a frozen broker may hold a worker, unless a pop is to last longer
+# An idle server ends a wait up to a second late, a busy machine adds to it; one that has not answered by then is away.
+LATE_SECONDS = 3.0
 
 
 class Popped(NamedTuple):
@@ -29,9 +31,11 @@ class WorkerList:
     """client: says how to connect.  key: of the list.  Every method may raise redis.RedisError or OSError."""
 
     def __init__(self, client: redis.Redis, key: str) -> None:
+        from supervisor.broker.broker_client import tells_its_end
         from supervisor.broker.loop_connection import LoopConnection  # workers alone need it
 
         self._connection, self._key, self._beside = LoopConnection(client), key, popped_of(key)
+        self.tells_end = tells_its_end(client)
 
     async def pop(self, *, seconds: float) -> Popped | None:
         """The message in front of the list; None if none comes within so many seconds.
@@ -43,7 +47,7 @@ class WorkerList:
             ("TIME",),
             ("BLMOVE", self._key, self._beside, "LEFT", "RIGHT", seconds),
             ("TIME",),
-            seconds=max(seconds, ANSWER_SECONDS),
+            seconds=seconds + LATE_SECONDS,
         )
         if popped is None:
             return None

@@ -18,7 +18,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 VARIABLE = "SUPERVISOR_BEAT_FD"  # names the pipe's descriptor; not a setting
 FILE_VARIABLE = "SUPERVISOR_BEAT_FILE"  # names a file of this process alone, best in memory; not a setting
@@ -28,7 +28,7 @@ SYSTEMD = (
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
 )
-BEAT_SECONDS = 2.0
+BEAT_SECONDS = 2.5  # a sixth of the silence that is death (`supervisor.health.life_signs`)
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +61,17 @@ class Beats:
                 os.pwrite(self._file, b"%020d\n" % int(time.monotonic()), 0)
 
 
-def beat_from_loop(loop: asyncio.AbstractEventLoop, beats: Beats) -> None:
-    """Send beats from now on for as long as this event loop runs.  May be called from another thread."""
+def beat_from_loop(
+    loop: asyncio.AbstractEventLoop, beats: Beats, also: Callable[[], None] = lambda: None
+) -> None:
+    """Send beats from now on for as long as this event loop runs.  May be called from another thread.
+
+    also: called on the loop with each beat.
+    """
 
     def beat() -> None:
         beats.beat()
+        also()
         loop.call_later(BEAT_SECONDS, beat)
 
     if beats.are_wanted:

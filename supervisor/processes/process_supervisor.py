@@ -34,6 +34,8 @@ from supervisor.processes.restart_plan import ChildSpec, Death, GiveUp, Kill, Ph
 from supervisor.processes.rolling_restart import Renewal, Step
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# After an answer, until a program that can't beat is asked again; without one, it is asked as often as others beat.
+AFTER_ANSWER_SECONDS = 4.0
 PROBE_SECONDS = 0.05  # between two readiness checks of a child
 RENEWAL_SECONDS = 0.2  # between two checks of a renewal's progress
 FORK_SERVER = "fork_server"  # names the fork server's program among those of a renewal
@@ -309,7 +311,7 @@ class ProcessSupervisor:
         return child.status is None and child is not self._relieved and self._programs[child.name].shows_life
 
     def _ask(self, child: Child, now: float) -> None:
-        """Call its `answers` again and again, one call at a time and about as often as others beat."""
+        """Call its `answers` again and again, one call at a time."""
         answers = self._programs[child.name].answers
         if answers is None:
             return
@@ -317,7 +319,10 @@ class ProcessSupervisor:
         if asked is not None and spawn_id == child.spawn_id:
             if not asked.done():
                 return
-            child.beats += asked.exception() is None and asked.result()
+            has_answered = asked.exception() is None and asked.result()
+            if has_answered:
+                child.beats += 1
+                self._ask_at[child.name] = now + AFTER_ANSWER_SECONDS
             del self._asked[child.name]
         if now >= self._ask_at.get(child.name, 0.0):
             self._ask_at[child.name] = now + BEAT_SECONDS

@@ -27,6 +27,7 @@ from tests.support.servers.broker_server import BrokerServer, darkroom_broker, h
 def server(running_server: BrokerServer, monkeypatch: pytest.MonkeyPatch) -> BrokerServer:
     running_server.flush()
     monkeypatch.setattr(consumer_module, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(consumer_module, "LOCAL_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(consumer_module, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(consumer_module, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr(consumer_module, "RETRY_SECONDS", 0.01)
@@ -429,6 +430,7 @@ def test_a_wait_ends_at_an_interrupt_even_at_an_earlier_one(server):
 
 def test_a_message_of_a_stock_producer_is_found_at_once(server, broker, monkeypatch):
     monkeypatch.setattr(consumer_module, "WAIT_SECONDS", 60)
+    monkeypatch.setattr(consumer_module, "LOCAL_WAIT_SECONDS", 60)
     consumer = broker.consume("tasks", prefetch=1)
     later = threading.Timer(0.2, stock_broker(server).enqueue, [hint("a")])
     later.start()

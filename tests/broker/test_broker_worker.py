@@ -89,7 +89,7 @@ def start_worker() -> Iterator[StartWorker]:
 @pytest.fixture
 def waits_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a message, a freed slot or a stop ends a wait in time for the test."""
-    for wait in ("WAIT_SECONDS", "BUSY_SECONDS"):
+    for wait in ("WAIT_SECONDS", "LOCAL_WAIT_SECONDS", "BUSY_SECONDS"):
         monkeypatch.setattr(consumer_module, wait, 60.0)
     monkeypatch.setattr(slots_module, "WAIT_SECONDS", 60.0)
 
@@ -181,6 +181,7 @@ def waiting_consumers(client: Any) -> int:
 
 def test_an_idle_worker_waits_instead_of_polling(server, start_worker, monkeypatch):
     monkeypatch.setattr(consumer_module, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(consumer_module, "LOCAL_WAIT_SECONDS", 0.5)
     broker = darkroom_broker(server, *broker_middleware(), slots=16)
     broker.declare_queue("tasks")
     start_worker(broker)

@@ -38,6 +38,7 @@ def server() -> Iterator[BrokerServer]:
 def waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the listeners of these tests end soon."""
     monkeypatch.setattr(claim_listener, "POP_SECONDS", 0.9)
+    monkeypatch.setattr(claim_listener, "LOCAL_POP_SECONDS", 0.9)
 
 
 class Listening:
@@ -304,6 +305,7 @@ async def test_that_the_broker_is_back_is_told_before_a_wait_at_its_list_is_over
 ) -> None:
     """Claims that were made meanwhile, and whose messages were lost, need not wait for it."""
     monkeypatch.setattr(claim_listener, "POP_SECONDS", 600)
+    monkeypatch.setattr(claim_listener, "LOCAL_POP_SECONDS", 600)
     server.restart()
     await until(lambda: listening.came_back == 1, "the rows are asked")
 

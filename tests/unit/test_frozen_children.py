@@ -22,6 +22,7 @@ from supervisor.database.interface.database import Database
 from supervisor.health.frozen_children import LOOK_SECONDS, SILENT_SECONDS, START_SECONDS, FrozenChildren
 from supervisor.processes import beat_check
 from supervisor.processes.heartbeat_pipe import (
+    BEAT_SECONDS,
     FILE_VARIABLE,
     VARIABLE,
     Beats,
@@ -225,14 +226,23 @@ class CountedBeats(Beats):
 
 
 def test_a_running_dispatcher_loop_beats_and_a_blocked_one_does_not() -> None:
-    beats = CountedBeats()
-    pulse = Pulse(beats)
+    beats, now = CountedBeats(), 1000.0
+    pulse = Pulse(beats, clock=lambda: now)
     for _ in range(3):
         pulse.turn()
         pulse.look()
+        now += BEAT_SECONDS
     assert beats.count == 3
     pulse.look()
     assert beats.count == 3, "it has not turned since"
+
+
+def test_a_busy_dispatcher_loop_does_not_beat_at_each_turn() -> None:
+    beats = CountedBeats()
+    pulse = Pulse(beats, clock=lambda: 1000.0)
+    for _ in range(1000):
+        pulse.turn()
+    assert beats.count == 1
 
 
 @pytest.mark.parametrize("way", ["read", "glance", "write_now"])
@@ -245,7 +255,6 @@ def test_a_dispatcher_that_waits_for_the_database_is_not_silent(database: Databa
             pulse.look()
 
     getattr(Waited(database, pulse), way)(hangs)
-    assert beats.count == 10
-    pulse.look()
+    assert beats.count == 11, "the end of the wait is a turn"
     pulse.look()
     assert beats.count == 11, "afterwards it has to turn"

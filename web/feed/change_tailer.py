@@ -31,7 +31,7 @@ log = logging.getLogger("darkroom.web")
 
 OFFERS_BETWEEN_BREATHS = 500  # then the loop serves other work, and streams empty their queues
 RETRY_SECONDS = 1.0
-IDLE_SECONDS = 5.0  # between wake-ups while no feed is open: no commit causes one
+IDLE_SECONDS = 15.0  # between wake-ups while no feed is open: no commit causes one
 DEAF_SECONDS = 5.0  # in which a wake-up must come after it was due
 
 
