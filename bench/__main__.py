@@ -27,6 +27,7 @@ BENCHES = (
     "scrape_cost",
     "large_tables",
     "idle_cost",
+    "log_cost",
     "postgres_outage",
     "fairness",
     "needs",

@@ -3,8 +3,8 @@
 Each turn is a whole `darkroom up` of one build with an empty database of its own.  Only ratios
 count: other load on the machine moves both builds' figures together.  PARTS=work or PARTS=idle measures only how fast
 work is done (`bench.against_turn`), or only what doing nothing costs (`bench.idle_turn`).  PARTS=remote measures what
-polls of remote jobs cost (`bench.remote_turn`), and only then: it takes minutes.  TURNS is the number of turns of each
-build.
+polls of remote jobs cost (`bench.remote_turn`), and only then: it takes minutes.  PARTS=feed measures how soon an
+event-stream client sees a commit (`bench.feed_turn`).  TURNS is the number of turns of each build.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from tests.support.running_system import REPOSITORY
 
 TURNS = int(os.environ.get("BENCH_TURNS", "3"))
 OLD, KINDS, PARTS = "BENCH_OLD", "BENCH_KINDS", "BENCH_PARTS"
-PROGRAMS = {"work": "against_turn.py", "idle": "idle_turn.py", "remote": "remote_turn.py"}
+PROGRAMS = {
+    "work": "against_turn.py",
+    "idle": "idle_turn.py",
+    "remote": "remote_turn.py",
+    "feed": "feed_turn.py",
+}
 PARTS_UNSAID = "work,idle"
 
 Turns = dict[str, list[dict[str, float]]]
