@@ -6,10 +6,10 @@ Several web processes are several targets; nothing here is shared between them.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 5, 15, 60)
@@ -25,11 +25,23 @@ class Delivered(Protocol):
     delivered: bool
 
 
+class _Registry(CollectorRegistry):
+    """A registry that calls `before` each time it is read."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        super().__init__()
+        self._before = before
+
+    def collect(self) -> Iterator[Metric]:
+        self._before()
+        yield from super().collect()
+
+
 class WebMetrics:
     """Counters, gauges and histograms of this process, under `registry`."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = _Registry(self._make_known_series)
         self._requests = Histogram(
             "darkroom_http_request_seconds",
             "Time from a request's head to the end of its answer; of a stream, to its first byte.",
@@ -38,6 +50,7 @@ class WebMetrics:
             registry=self.registry,
         )
         self._request_series: dict[tuple[str, str, int], Histogram] = {}
+        self._known_answers: list[tuple[str, str, int]] = []
         self.feed_clients = Gauge(
             "darkroom_feed_clients", "Event streams that are open in this process.", registry=self.registry
         )
@@ -95,12 +108,17 @@ class WebMetrics:
                 self.feed_delivery.observe(max(0.0, now - event.committed_at))
 
     def know_route(self, route: str, method: str, status: int) -> None:
-        """Start the series of a possible answer at 0."""
-        self._series(route, method, status)
+        """Let the series of a possible answer start at 0."""
+        self._known_answers.append((route, method, status))
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request.  route: its pattern, never the path itself."""
         self._series(route, method if method in _METHODS else "OTHER", status).observe(seconds)
+
+    def _make_known_series(self) -> None:
+        """All of them take longer than the rest of the application, and until somebody looks nobody misses them."""
+        for answer in self._known_answers:
+            self._series(*answer)
 
     def _series(self, route: str, method: str, status: int) -> Histogram:
         key = (route, method, status)

@@ -306,13 +306,12 @@ def test_closing_finishes_the_submitted_steps(settings: Settings, producer: Plai
 
 def test_a_process_keeps_its_limit_of_connections(settings: Settings, producer: Plain) -> None:
     database = PostgresDatabase(settings.database_url, connections=3)
-    counted = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    counted = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND pid <> pg_backend_pid() AND application_name LIKE 'darkroom%'"""
 
     def busy(tx: Transaction) -> Any:
         tx.value("SELECT pg_sleep(0.01)")
-        return tx.value(f"{counted} AND application_name LIKE 'darkroom%'")
+        return tx.value(counted)
 
     with ThreadPoolExecutor(12) as threads:
         seen = list(threads.map(lambda n: (database.write_now, database.read)[n % 2](busy), range(36)))

@@ -33,7 +33,7 @@ from supervisor.store.webhooks import deliveries
 from tests.conftest import PARAMS, Clock, Store
 from tests.support.command_line import darkroom
 from tests.support.databases import REFUSED, Plain, PlainPostgres
-from tests.support.servers.postgres_databases import give_back, take_database
+from tests.support.servers.postgres_databases import KEEPER, give_back, take_database
 from tests.support.waiting import eventually
 from tests.support.workers import complete
 
@@ -303,8 +303,9 @@ def test_a_copy_that_is_killed_half_way_leaves_nothing_and_may_be_made_again(
         def is_gone() -> bool:
             (count,) = plain.execute(
                 """SELECT count(*) FROM pg_stat_activity
-                    WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), ?)""",
-                (reader.info.backend_pid,),
+                    WHERE datname = current_database() AND application_name <> ?
+                    AND pid NOT IN (pg_backend_pid(), ?)""",
+                (KEEPER, reader.info.backend_pid),
             ).fetchone() or (1,)
             return not count
 

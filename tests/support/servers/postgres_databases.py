@@ -1,7 +1,8 @@
 """Empty migrated PostgreSQL databases for tests, used again and again.
 
 A copy of a template costs the server two checkpoints, half a second on a busy machine; restoring the few rows of a used
-database costs milliseconds. A database whose schema was changed by its test is not used again.
+database costs milliseconds. A database whose schema was changed by its test is not used again. One connection to each
+database is kept beside those of the tests: a new one reads the catalogue and compiles the functions again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import psycopg
 from config.settings import Settings
 from supervisor.schema.migrate import migrate
 from tests.support.servers.postgres_server import server
+
+KEEPER = "keeper of a test's database"  # the name of the one connection that is no test's
 
 _RESET = """
 CREATE SCHEMA pristine;
@@ -56,6 +58,7 @@ END $$;
 
 _free: list[str] = []
 _shapes: dict[str, str] = {}
+_keepers: dict[str, psycopg.Connection[Any]] = {}
 
 
 def take_database() -> str:
@@ -64,20 +67,20 @@ def take_database() -> str:
         name = _free.pop()
         if _put_back(name):
             return server().url(name)
+        _keepers.pop(name).close()
         server().drop_database(name)
     name = server().create_database(_template())
-    with _connected(name) as connection:
-        _shapes[name] = _shape(connection)
+    _shapes[name] = _shape(_keeper(name))
     return server().url(name)
 
 
 def give_back(url: str) -> None:
     """Give it to another test; open connections to it are ended."""
     name = url.partition("?")[0].rpartition("/")[2]
-    with server().admin() as admin:
-        admin.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,)
-        )
+    _keeper(name).execute(
+        b"""SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+    )
     _free.append(name)
 
 
@@ -86,27 +89,37 @@ def _template() -> str:
     name = server().create_database()
     with tempfile.TemporaryDirectory() as folder:
         migrate(Settings(data_dir=Path(folder), database_url=server().url(name)))
-    with _connected(name) as connection:
+    with contextlib.closing(psycopg.connect(server().url(name), autocommit=True)) as connection:
         connection.execute(_RESET.encode())
     return name
 
 
 def _put_back(name: str) -> bool:
     """Its rows as they were; False when its tables are no longer the same."""
-    with _connected(name) as connection:
-        is_same = _shape(connection) == _shapes[name]
-        if is_same:
-            connection.execute(b"SELECT pristine.reset()")
-        return is_same
+    keeper = _keeper(name)
+    is_same = _shape(keeper) == _shapes[name]
+    if is_same:
+        keeper.execute(b"SELECT pristine.reset()")
+    return is_same
+
+
+def _keeper(name: str) -> psycopg.Connection[Any]:
+    """The connection that is kept; a new one where a test has ended it, or the server was restarted."""
+    kept = _keepers.get(name)
+    if kept is None or not _answers(kept):
+        kept = _keepers[name] = psycopg.connect(server().url(name), autocommit=True, application_name=KEEPER)
+    return kept
+
+
+def _answers(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server still knows this connection."""
+    with contextlib.suppress(psycopg.OperationalError):
+        connection.execute(b"SELECT")
+        return True
+    return False
 
 
 def _shape(connection: psycopg.Connection[Any]) -> str:
     row = connection.execute(b"SELECT pristine.shape()").fetchone()
     assert row is not None
     return str(row[0])
-
-
-@contextlib.contextmanager
-def _connected(name: str) -> Iterator[psycopg.Connection[Any]]:
-    with contextlib.closing(psycopg.connect(server().url(name), autocommit=True)) as connection:
-        yield connection
