@@ -22,6 +22,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import time
@@ -156,6 +157,9 @@ def _become(order: Order, descriptors: Sequence[int]) -> NoReturn:
     for each, number in zip(moved, order.numbers, strict=True):
         os.dup2(each, number)
         os.close(each)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # `nohup`, or a shell's `&`, has some of them ignored
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(order.environ)
     os.chdir(order.cwd)

@@ -72,11 +72,15 @@ class House:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def fork_servers(self) -> list[psutil.Process]:
-        found = []
-        for process in self.everybody():
+        return self.everybody_and_fork_servers()[1]
+
+    def everybody_and_fork_servers(self) -> tuple[list[psutil.Process], list[psutil.Process]]:
+        """All at one moment, and those of them that are fork servers, of which there are two while one is replaced."""
+        everybody, found = self.everybody(), []
+        for process in everybody:
             with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
                 found += [process] if "fork_server" in " ".join(process.cmdline()) else []
-        return found
+        return everybody, found
 
     def fork_server(self) -> psutil.Process:
         """The only one.  A part that was just forked looks like one until it has a name of its own."""
@@ -156,9 +160,10 @@ def test_kill_9_of_the_supervisor_leaves_no_process(house):
     )
     home.pid("worker")
     home.pid("web")
-    everybody = home.everybody()
-    assert len(everybody) == 5 + len(home.fork_servers()), (
-        "three children, a grandchild, and the shell that waits for the end"
+    all_are_there = "three children, a grandchild, and the shell that waits for the end"
+    everybody = eventually(
+        all_are_there,
+        lambda: len((they := home.everybody_and_fork_servers())[0]) - len(they[1]) == 5 and they[0],
     )
     home.process.kill()
     _, alive = psutil.wait_procs(everybody, timeout=PATIENCE_SECONDS)
@@ -319,12 +324,24 @@ def test_a_new_program_takes_over_only_when_it_comes_up(house):
 TELLS_ITS_PID_AND_WAITS = ["/bin/sh", "-c", "echo $$; read forever"]
 
 
-def test_a_forked_child_is_what_the_same_command_line_would_have_made(tmp_path):
+@contextlib.contextmanager
+def ignoring(*numbers: signal.Signals) -> Iterator[None]:
+    """A process that is started in this block ignores these signals, as under `nohup`, until it says otherwise."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("ignored", [(), (signal.SIGINT, signal.SIGHUP)], ids=["", "under nohup"])
+def test_a_forked_child_is_what_the_same_command_line_would_have_made(tmp_path, ignored):
     told = {}
     for how in ("started", "forked"):
         folder = tmp_path / how
         folder.mkdir()
-        with running(folder, {"name": "web", "mode": "tells"}, how) as home:
+        with ignoring(*ignored), running(folder, {"name": "web", "mode": "tells"}, how) as home:
             eventually("it started", lambda: home.started("web"))
             said = json.loads((folder / "web.told").read_text().replace(str(folder), "FOLDER"))
             assert said.pop("parent") == home.process.pid

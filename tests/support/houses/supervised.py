@@ -59,7 +59,8 @@ if mode == "tells":  # all by which a program could see how it was started
             "name": __name__, "main": sys.modules["__main__"].__dict__.get("mode"),
             "leads": os.getsid(0) == os.getpid(), "files": sorted(os.listdir("/proc/self/fd")), "parent": os.getppid(),
             "shown": open("/proc/self/cmdline").read(), "comm": open("/proc/self/comm").read(),
-            "signals": [str(signal.getsignal(each)) for each in (signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD)],
+            "signals": [str(signal.getsignal(each)) for each in (
+                signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)],
             "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         }, told)
 note(f"started {os.getpid()}")
