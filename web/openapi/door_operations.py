@@ -29,8 +29,12 @@ _REFUSALS = {
 }
 
 
+def _at_door(summary: str, answers: Mapping[int, Answer], **more: Any) -> Operation:
+    return Operation(_TAG, summary, answers, error=door_error, **more)
+
+
 def _ordering(summary: str, ok: Mapping[int, Answer], body: Mapping[str, Any], **more: Any) -> Operation:
-    return Operation(_TAG, summary, {**ok, **_REFUSALS}, body=body, error=door_error, **more)
+    return _at_door(summary, {**ok, **_REFUSALS}, body=body, **more)
 
 
 _OPENAI_ORDER = {
@@ -95,23 +99,21 @@ _UPLOADED = {
 }
 _PICTURES = {200: Answer("The pictures, once they are there; with `stream`, events.", _OBJECT)}
 _MODEL = parameter("path", "model", {"type": "string"}, "A name of the list.")
+_NO_MODEL = _REFUSALS[404]
+_NO_REQUEST = door_error("The user has no such request.")
+_REQUEST_FAILED = door_error("The request has failed, or was cancelled.")
+_OTHER_METHOD = door_error("Not by this method.")
+_NO_FILE = door_error("There is no such file.")
 
 DOOR_OPERATIONS: dict[str, Operation] = {
     "openaiGenerate": _ordering("OpenAI's SDKs: make pictures.", _PICTURES, {JSON: _OPENAI_ORDER}),
     "openaiEdit": _ordering("OpenAI's SDKs: make pictures from pictures.", _PICTURES, {_FORM: _OPENAI_FORM}),
     "openaiVary": _ordering("OpenAI's SDKs: vary a picture.", _PICTURES, {_FORM: _OPENAI_FORM}),
-    "openaiListModels": Operation(
-        _TAG,
-        "OpenAI's SDKs: list the types.",
-        {200: Answer("Every type.", _OBJECT)},
-        error=door_error,
-    ),
-    "openaiShowModel": Operation(
-        _TAG,
+    "openaiListModels": _at_door("OpenAI's SDKs: list the types.", {200: Answer("Every type.", _OBJECT)}),
+    "openaiShowModel": _at_door(
         "OpenAI's SDKs: look at a type.",
-        {200: Answer("The type.", _OBJECT), 404: door_error("There is no such model.")},
+        {200: Answer("The type.", _OBJECT), 404: _NO_MODEL},
         parameters=(_MODEL,),
-        error=door_error,
     ),
     "replicateCreate": _ordering(
         "Replicate's SDKs: order by a version.",
@@ -125,28 +127,16 @@ DOOR_OPERATIONS: dict[str, Operation] = {
         {JSON: _PREDICTION_ORDER},
         parameters=(_OWNER, _NAME, _WAIT),
     ),
-    "replicateList": Operation(
-        _TAG,
-        "Replicate's SDKs: list predictions.",
-        {200: Answer("The newest.", _OBJECT)},
-        error=door_error,
-    ),
-    "replicateShow": Operation(
-        _TAG,
+    "replicateList": _at_door("Replicate's SDKs: list predictions.", {200: Answer("The newest.", _OBJECT)}),
+    "replicateShow": _at_door(
         "Replicate's SDKs: look at a prediction; held until there is news.",
         {200: _PREDICTION, 404: _NO_PREDICTION},
         parameters=(_TASK,),
-        error=door_error,
     ),
-    "replicateCancel": Operation(
-        _TAG,
-        "Replicate's SDKs: cancel a prediction.",
-        {200: _PREDICTION, 404: _NO_PREDICTION},
-        parameters=(_TASK,),
-        error=door_error,
+    "replicateCancel": _at_door(
+        "Replicate's SDKs: cancel a prediction.", {200: _PREDICTION, 404: _NO_PREDICTION}, parameters=(_TASK,)
     ),
-    "replicateStream": Operation(
-        _TAG,
+    "replicateStream": _at_door(
         "Replicate's SDKs: hear a prediction; the address is signed and needs no key.",
         {
             200: Answer(
@@ -156,30 +146,20 @@ DOOR_OPERATIONS: dict[str, Operation] = {
             404: _NO_PREDICTION,
             503: door_error("Too many wait here.", RETRY_AFTER),
         },
-        parameters=(
-            _TASK,
-            parameter("query", "exp", {"type": "string"}, "As the address has it."),
-            parameter("query", "sig", {"type": "string"}, "As the address has it."),
-        ),
+        parameters=(_TASK, *_PROOF),
         needs_token=False,
-        error=door_error,
     ),
-    "replicateShowModel": Operation(
-        _TAG,
+    "replicateShowModel": _at_door(
         "Replicate's SDKs: look at a model.",
-        {200: Answer("The model.", _OBJECT), 404: door_error("There is no such model.")},
+        {200: Answer("The model.", _OBJECT), 404: _NO_MODEL},
         parameters=(_OWNER, _NAME),
-        error=door_error,
     ),
-    "replicateShowVersion": Operation(
-        _TAG,
+    "replicateShowVersion": _at_door(
         "Replicate's SDKs: look at a model's version.",
         {200: Answer("The version.", _OBJECT), 404: door_error("There is no such model or version.")},
         parameters=(_OWNER, _NAME, _VERSION),
-        error=door_error,
     ),
-    "replicateUpload": Operation(
-        _TAG,
+    "replicateUpload": _at_door(
         "Replicate's SDKs: upload a file.",
         {
             201: Answer("The file; `urls.get` is an input.", _OBJECT),
@@ -196,13 +176,10 @@ DOOR_OPERATIONS: dict[str, Operation] = {
                 "properties": {"content": {"type": "string", "format": "binary"}},
             }
         },
-        error=door_error,
     ),
-    "replicateWebhookSecret": Operation(
-        _TAG,
+    "replicateWebhookSecret": _at_door(
         "Replicate's SDKs: the key that signs this user's webhooks of the doors.",
         {200: Answer("The key.", _OBJECT)},
-        error=door_error,
     ),
     "falSubmit": _ordering(
         "fal's SDKs: put a request into the queue.",
@@ -210,30 +187,26 @@ DOOR_OPERATIONS: dict[str, Operation] = {
         {JSON: _OBJECT},
         parameters=(_APP, _FAL_WEBHOOK),
     ),
-    "falLook": Operation(
-        _TAG,
+    "falLook": _at_door(
         "fal's SDKs: a request's status, held until there is news, or its result.",
         {
             200: Answer("`…/requests/{id}/status`, `…/status/stream`, or `…/requests/{id}`.", _OBJECT),
             400: door_error("The request has not ended."),
-            404: door_error("The user has no such request."),
-            405: door_error("Not by this method."),
-            422: door_error("The request has failed, or was cancelled."),
+            404: _NO_REQUEST,
+            405: _OTHER_METHOD,
+            422: _REQUEST_FAILED,
         },
         parameters=(_REQUEST, _LOGS),
-        error=door_error,
     ),
-    "falCancel": Operation(
-        _TAG,
+    "falCancel": _at_door(
         "fal's SDKs: cancel a request.",
         {
             202: Answer("Cancelled.", _OBJECT),
             400: door_error("The request has ended."),
-            404: door_error("The user has no such request."),
-            405: door_error("Not by this method."),
+            404: _NO_REQUEST,
+            405: _OTHER_METHOD,
         },
         parameters=(_REQUEST,),
-        error=door_error,
     ),
     "falRun": _ordering(
         "fal's SDKs: order and wait for the output; with `/stream` behind the model, events.",
@@ -247,46 +220,36 @@ DOOR_OPERATIONS: dict[str, Operation] = {
         {JSON: _OBJECT},
         parameters=(_TARGET,),
     ),
-    "falProxyLook": Operation(
-        _TAG,
+    "falProxyLook": _at_door(
         "fal's SDK for JavaScript: look by fal's own address.",
         {
             200: Answer("As at that address.", _OBJECT),
             400: door_error("The address is none of fal's, or the request has not ended."),
-            404: door_error("The user has no such request."),
-            405: door_error("Not by this method."),
-            422: door_error("The request has failed, or was cancelled."),
+            404: _NO_REQUEST,
+            405: _OTHER_METHOD,
+            422: _REQUEST_FAILED,
         },
         parameters=(_TARGET,),
-        error=door_error,
     ),
-    "falProxyCancel": Operation(
-        _TAG,
+    "falProxyCancel": _at_door(
         "fal's SDK for JavaScript: cancel by fal's own address.",
         {
             202: Answer("Cancelled.", _OBJECT),
             400: door_error("The address is none of fal's, or the request has ended."),
-            404: door_error("The user has no such request."),
-            405: door_error("Not by this method."),
+            404: _NO_REQUEST,
+            405: _OTHER_METHOD,
         },
         parameters=(_TARGET,),
-        error=door_error,
     ),
-    "falUploadToken": Operation(
-        _TAG,
-        "fal's SDK for Python: with what to upload.",
-        {200: Answer("A token.", _OBJECT)},
-        error=door_error,
+    "falUploadToken": _at_door(
+        "fal's SDK for Python: with what to upload.", {200: Answer("A token.", _OBJECT)}
     ),
-    "falUpload": Operation(
-        _TAG,
+    "falUpload": _at_door(
         "fal's SDK for Python: upload a file.",
         {200: Answer("Its address.", _OBJECT), **_UPLOADED},
         body={"*/*": {}},
-        error=door_error,
     ),
-    "falBeginUpload": Operation(
-        _TAG,
+    "falBeginUpload": _at_door(
         "fal's SDKs: where to put a file, and where it will be.",
         {
             200: Answer("Two signed addresses.", _OBJECT),
@@ -296,17 +259,15 @@ DOOR_OPERATIONS: dict[str, Operation] = {
             422: door_error("The body holds too much."),
         },
         body={JSON: _OBJECT},
-        error=door_error,
     ),
-    "falPutUpload": Operation(
-        _TAG,
+    "falPutUpload": _at_door(
         "fal's SDKs: put the file; the address is signed and needs no key.",
         {
             200: Answer("Stored.", _OBJECT),
             403: door_error(
                 "The address was altered or has expired, or its user is blocked (`user_blocked`)."
             ),
-            404: door_error("There is no such file."),
+            404: _NO_FILE,
             **_UPLOADED,
         },
         parameters=(
@@ -316,18 +277,15 @@ DOOR_OPERATIONS: dict[str, Operation] = {
         ),
         body={"*/*": {}},
         needs_token=False,
-        error=door_error,
     ),
-    "falFetchUpload": Operation(
-        _TAG,
+    "falFetchUpload": _at_door(
         "fal's SDKs: fetch an uploaded file; the address is signed and needs no key.",
         {
             302: Answer("Where it is."),
             403: door_error("The address was altered or has expired."),
-            404: door_error("There is no such file."),
+            404: _NO_FILE,
         },
         parameters=(_UPLOAD_ID, *_PROOF),
         needs_token=False,
-        error=door_error,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,3 +48,21 @@ class Operation:
 def parameter(place: str, name: str, schema: Mapping[str, Any], about: str) -> Mapping[str, Any]:
     """A part of a path, of a query, or a header."""
     return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
+
+
+def json_body(required: Sequence[str] = (), **members: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `body` of an operation that takes a JSON object with these members, {name: schema}, and no others."""
+    of_required = {"required": list(required)} if required else {}
+    return {JSON: {"type": "object", **of_required, "additionalProperties": False, "properties": members}}
+
+
+BAD_JSON: Mapping[int, Answer] = {
+    400: problem("The body is not JSON."),
+    413: problem("The body has more than 1 MiB."),
+    415: problem("The body does not say that it is JSON."),
+}
+USER = parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
+NO_USER = problem("That can name no user.")
+LINE = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\u0000-\\u001f]*$"}
+AMOUNT = {"type": "integer", "minimum": 1, "maximum": 1_000_000_000}
+REFERENCE = {**LINE, "pattern": "^[^\\u0000]*$"}

@@ -5,7 +5,20 @@ from __future__ import annotations
 from supervisor.core.lifecycle import FINAL, OPEN
 from web.openapi import ops_schemas, ops_task_schemas, schemas
 from web.openapi.door_operations import DOOR_OPERATIONS
-from web.openapi.operation import JSON, RETRY_AFTER, Answer, Operation, parameter, problem
+from web.openapi.operation import (
+    AMOUNT,
+    BAD_JSON,
+    JSON,
+    NO_USER,
+    REFERENCE,
+    RETRY_AFTER,
+    USER,
+    Answer,
+    Operation,
+    json_body,
+    parameter,
+    problem,
+)
 from web.openapi.ops_operations import OPS_OPERATIONS
 
 TAGS = {
@@ -85,7 +98,6 @@ ACTED_FOR = parameter(
     {"type": "string", "minLength": 1, "maxLength": 128},
     "The user for whom a token of role `service` acts.  Other tokens may name their own user alone.",
 )
-_USER = parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
 _TICKET = parameter("query", "ticket", {"type": "string"}, "A feed ticket, where no header can be set.")
 _SINCE_QUERY = parameter(
     "query", "last_event_id", {"type": "string"}, "As `Last-Event-ID`, where no header can be set."
@@ -103,13 +115,13 @@ _ROTATE = parameter(
 )
 
 _NO_TASK = problem("There is no such task of this user.")
-_NO_USER = problem("That can name no user.")
 _NO_WORK = problem("There is no such work of this user.")
 _BAD_QUERY = problem("A query parameter is wrong.")
 
 # Not described as application/octet-stream, which works, too: of a form beside that openapi-python-client 0.29 writes a
 # module that can't be imported.
 _PICTURE = {"type": "string", "format": "binary"}
+_PAGE = {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")}
 _STREAM = """retry: 2140
 
 id: 5f0c9a31b27d-41
@@ -172,11 +184,7 @@ OPERATIONS: dict[str, Operation] = {
         "Pictures as `/v1/images` takes them; MP4, WebM, MOV; MP3, WAV, M4A, OGG, FLAC; GLB, PDF, JSON, text, ZIP."
         "  Send a form with the field `file`, or the file itself.  The bytes say what it is.",
         body={
-            "multipart/form-data": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": _PICTURE},
-            },
+            "multipart/form-data": {"type": "object", "required": ["file"], "properties": {"file": _PICTURE}},
             "video/mp4": _PICTURE,
             "audio/mpeg": _PICTURE,
             "model/gltf-binary": _PICTURE,
@@ -193,10 +201,8 @@ OPERATIONS: dict[str, Operation] = {
                 headers=REPLAYED | WAITED,
             ),
             202: Answer("Stored, paid and in line.", schemas.AcceptedTask, headers=REPLAYED | WAITED),
-            400: problem("The body is not JSON."),
-            415: problem("The body does not say that it is JSON."),
+            **BAD_JSON,
             402: problem("The balance does not cover the price."),
-            413: problem("The body has more than 1 MiB."),
             422: problem(
                 "The order is wrong, or holds more than 10,000 values; an image is not there; or the key was used for"
                 " another body."
@@ -328,25 +334,16 @@ OPERATIONS: dict[str, Operation] = {
                 "The link.  It names no user; it ends at its time, and when the work is deleted.",
                 schemas.Share,
             ),
-            400: problem("The body is not JSON."),
+            **BAD_JSON,
             404: _NO_WORK,
             409: problem("The work has no finished pictures."),
-            413: problem("The body has more than 1 MiB."),
-            415: problem("The body does not say that it is JSON."),
             422: problem("The time is none of those that can be chosen."),
         },
         "Revoking all tokens of the user ends the links that were made before, too.",
         parameters=(_WORK_ID,),
-        body={
-            JSON: {
-                "type": "object",
-                "required": ["ttl_seconds"],
-                "additionalProperties": False,
-                "properties": {
-                    "ttl_seconds": {"type": "integer", "enum": [3600, 86_400, 604_800, 2_592_000]}
-                },
-            }
-        },
+        body=json_body(
+            ["ttl_seconds"], ttl_seconds={"type": "integer", "enum": [3600, 86_400, 604_800, 2_592_000]}
+        ),
     ),
     "showShared": Operation(
         "Works",
@@ -385,24 +382,14 @@ OPERATIONS: dict[str, Operation] = {
         "Ask for a link to all finished pictures and files in one ZIP file, or to those of a search.",
         {
             201: Answer("The link, good for one or more downloads that begin in time.", schemas.ArchiveLink),
-            400: problem("The body is not JSON."),
+            **BAD_JSON,
             404: problem("There is no finished work to be saved."),
-            413: problem("The body has more than 1 MiB."),
-            415: problem("The body does not say that it is JSON."),
             422: problem("A member is wrong."),
         },
         "At most the newest 1,000 works.",
-        body={
-            JSON: {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "type": {"type": "string", "maxLength": 100},
-                    "created_from": _MOMENT,
-                    "created_before": _MOMENT,
-                },
-            }
-        },
+        body=json_body(
+            type={"type": "string", "maxLength": 100}, created_from=_MOMENT, created_before=_MOMENT
+        ),
     ),
     "fetchArchive": Operation(
         "Works",
@@ -432,29 +419,21 @@ OPERATIONS: dict[str, Operation] = {
         "A service asks for a token of one of its users.",
         {
             201: Answer("Role `user`, for a page, an app or an SDK of that user.", schemas.IssuedToken),
-            400: problem("The body is not JSON."),
-            413: problem("The body has more than 1 MiB."),
-            415: problem("The body does not say that it is JSON."),
+            **BAD_JSON,
             422: problem("The user or the time is wrong."),
         },
         "Role `service`, `operator` or `admin`; all others get 403.  Revoking the token that asks, or all of its"
         " holder, revokes the token that it was given, too.",
-        body={
-            JSON: {
-                "type": "object",
-                "required": ["user"],
-                "additionalProperties": False,
-                "properties": {
-                    "user": {
-                        "type": "string",
-                        "minLength": 1,
-                        "maxLength": 128,
-                        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$",
-                    },
-                    "ttl_seconds": {"type": "integer", "minimum": 1, "maximum": 86_400, "default": 3600},
-                },
-            }
-        },
+        body=json_body(
+            ["user"],
+            user={
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 128,
+                "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$",
+            },
+            ttl_seconds={"type": "integer", "minimum": 1, "maximum": 86_400, "default": 3600},
+        ),
     ),
     "logInWithWeChat": Operation(
         "Login",
@@ -473,14 +452,7 @@ OPERATIONS: dict[str, Operation] = {
             504: problem("WeChat did not answer in time."),
         },
         "A code is good for one exchange; after any error, get a new one.",
-        body={
-            JSON: {
-                "type": "object",
-                "required": ["code"],
-                "properties": {"code": {"type": "string", "description": "What `wx.login()` gave."}},
-                "additionalProperties": False,
-            }
-        },
+        body=json_body(["code"], code={"type": "string", "description": "What `wx.login()` gave."}),
         needs_token=False,
     ),
     "listTypes": Operation(
@@ -500,9 +472,9 @@ OPERATIONS: dict[str, Operation] = {
     "showCreditsOfUser": Operation(
         "Credits",
         "A service looks at a user's account.",
-        {200: Answer("As it is now; an empty account for an unknown user.", schemas.Credits), 404: _NO_USER},
+        {200: Answer("As it is now; an empty account for an unknown user.", schemas.Credits), 404: NO_USER},
         "Role `service` or `operator`; all others get 403.",
-        (_USER,),
+        (USER,),
     ),
     "grantCredits": Operation(
         "Credits",
@@ -510,32 +482,15 @@ OPERATIONS: dict[str, Operation] = {
         {
             200: Answer("It was made before; nothing is changed.", schemas.Grant),
             201: Answer("Made.", schemas.Grant),
-            400: problem("The body is not JSON."),
-            404: _NO_USER,
+            **BAD_JSON,
+            404: NO_USER,
             409: problem("The reference stands for another user, or another amount."),
-            413: problem("The body has more than 1 MiB."),
-            415: problem("The body does not say that it is JSON."),
             422: problem("The amount or the reference is wrong."),
         },
         "Role `service`, `operator` or `admin`; all others get 403.  `reference` names the reason, such as an order"
         " of your shop: sent again, it grants nothing more.",
-        (_USER,),
-        {
-            JSON: {
-                "type": "object",
-                "required": ["amount", "reference"],
-                "additionalProperties": False,
-                "properties": {
-                    "amount": {"type": "integer", "minimum": 1, "maximum": 1_000_000_000},
-                    "reference": {
-                        "type": "string",
-                        "minLength": 1,
-                        "maxLength": 200,
-                        "pattern": "^[^\\u0000]*$",
-                    },
-                },
-            }
-        },
+        (USER,),
+        json_body(["amount", "reference"], amount=AMOUNT, reference=REFERENCE),
     ),
     "reportOnRemoteJob": Operation(
         "Service",
@@ -611,10 +566,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **DOOR_OPERATIONS,
     "healthz": Operation(
-        "Service",
-        "Whether the process is alive.",
-        {200: Answer("It is.", schemas.Health)},
-        needs_token=False,
+        "Service", "Whether the process is alive.", {200: Answer("It is.", schemas.Health)}, needs_token=False
     ),
     "readyz": Operation(
         "Service",
@@ -632,10 +584,7 @@ OPERATIONS: dict[str, Operation] = {
         needs_token=False,
     ),
     "openapi": Operation(
-        "Service",
-        "This description.",
-        {200: Answer("OpenAPI 3.1.", {"type": "object"})},
-        needs_token=False,
+        "Service", "This description.", {200: Answer("OpenAPI 3.1.", {"type": "object"})}, needs_token=False
     ),
     "enter": Operation(
         "Service",
@@ -647,21 +596,16 @@ OPERATIONS: dict[str, Operation] = {
     "console": Operation(
         "Service",
         "The console: a page to order pictures and watch them being made.",
-        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        _PAGE,
         needs_token=False,
     ),
     "operate": Operation(
         "Service",
         "The operators' page; what it shows it asks for with an operator's token.",
-        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
+        _PAGE,
         needs_token=False,
     ),
-    "docs": Operation(
-        "Service",
-        "This description as a page.",
-        {200: Answer("The page.", {"type": "string"}, "text/html"), 304: Answer("Not changed.")},
-        needs_token=False,
-    ),
+    "docs": Operation("Service", "This description as a page.", _PAGE, needs_token=False),
 }
 _MOVED = Answer("The task as it stands now.", ops_task_schemas.OpsMoved)
 _NO_SUCH_TASK = problem("There is no such task.")

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from supervisor.selection.task_filter import MEMBERS
 from web.openapi import ops_user_schemas, schemas
-from web.openapi.operation import JSON, Answer, Operation, parameter, problem
-
-_USER = parameter("path", "user", {"type": "string", "minLength": 1, "maxLength": 128}, "A user's openid.")
-_NO_USER = problem("That can name no user.")
-_LINE = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[^\\u0000-\\u001f]*$"}
-_OF_JSON = {
-    400: problem("The body is not JSON."),
-    413: problem("The body has more than 1 MiB."),
-    415: problem("The body does not say that it is JSON."),
-}
+from web.openapi.operation import (
+    AMOUNT,
+    BAD_JSON,
+    LINE,
+    NO_USER,
+    REFERENCE,
+    USER,
+    Answer,
+    Operation,
+    json_body,
+    parameter,
+    problem,
+)
 
 _CONDITION = {"type": "string", "maxLength": 200}
-_ACTION = {
+_FILTER = {
     "type": "object",
-    "required": ["action", "filter"],
     "additionalProperties": False,
-    "properties": {
-        "action": {"type": "string", "enum": ["retry", "cancel", "release"]},
-        "filter": {
-            "type": "object",
-            "additionalProperties": False,
-            "minProperties": 1,
-            "properties": dict.fromkeys(MEMBERS, _CONDITION),
-        },
-    },
+    "minProperties": 1,
+    "properties": dict.fromkeys(MEMBERS, _CONDITION),
+}
+_ACTION: dict[str, dict[str, Any]] = {
+    "action": {"type": "string", "enum": ["retry", "cancel", "release"]},
+    "filter": _FILTER,
 }
 _EXPECTED = {"type": "integer", "minimum": 0, "maximum": 1_000_000_000}
 _BULK_ID = parameter("path", "bulk_id", {"type": "string"}, "An action's id.")
@@ -40,33 +41,23 @@ OPS_OPERATIONS: dict[str, Operation] = {
     "previewBulkAction": Operation(
         "Operators",
         "What an action on many tasks would concern: how many, which credits, a sample.  Changes nothing.",
-        {
-            200: Answer("As it is now.", ops_user_schemas.OpsBulkPreview),
-            **_OF_JSON,
-            422: _BAD_FILTER,
-        },
+        {200: Answer("As it is now.", ops_user_schemas.OpsBulkPreview), **BAD_JSON, 422: _BAD_FILTER},
         "Conditions that are named must all hold.  `from` and `to` are the time of the end for `retry`, and of the"
         " order for the others; `text` is a part of the error's words.",
-        body={JSON: _ACTION},
+        body=json_body(["action", "filter"], **_ACTION),
     ),
     "startBulkAction": Operation(
         "Operators",
         "Retry, cancel or release every task that meets a filter.",
         {
             202: Answer("It has begun.", ops_user_schemas.OpsBulkAction),
-            **_OF_JSON,
+            **BAD_JSON,
             409: problem("More tasks match than were expected."),
             422: _BAD_FILTER,
         },
         "`filter` and `expected` are those of the preview.  Each task is acted on once, and recorded; a restart of any"
         " part goes on where it was.",
-        body={
-            JSON: {
-                **_ACTION,
-                "required": ["action", "filter", "expected"],
-                "properties": {**_ACTION["properties"], "expected": _EXPECTED},  # type: ignore[dict-item]
-            }
-        },
+        body=json_body(["action", "filter", "expected"], **_ACTION, expected=_EXPECTED),
     ),
     "listBulkActions": Operation(
         "Operators",
@@ -118,34 +109,27 @@ OPS_OPERATIONS: dict[str, Operation] = {
         "Operators",
         "A user: block, balance, ledger, open tasks, limits and their use, and what was refused in the last day.",
         {200: Answer("As it is now.", ops_user_schemas.OpsUser), 404: problem("This user was never seen.")},
-        parameters=(_USER,),
+        parameters=(USER,),
     ),
     "blockUser": Operation(
         "Operators",
         "Block a user: no door takes anything from them, and their rows by SQL fail as `user_blocked`.",
         {
             200: Answer("The block as it stands.", ops_user_schemas.OpsBlock),
-            **_OF_JSON,
-            404: _NO_USER,
+            **BAD_JSON,
+            404: NO_USER,
             422: problem("There is no reason, or it would block the admin who asks."),
         },
         "Role `admin`.  Open tasks go on, and the user's feed may still be read.",
-        (_USER,),
-        {
-            JSON: {
-                "type": "object",
-                "required": ["reason"],
-                "additionalProperties": False,
-                "properties": {"reason": _LINE},
-            }
-        },
+        (USER,),
+        json_body(["reason"], reason=LINE),
     ),
     "unblockUser": Operation(
         "Operators",
         "End a user's block.",
         {204: Answer("It is ended."), 404: problem("This user is not blocked.")},
         "Role `admin`.",
-        (_USER,),
+        (USER,),
     ),
     "grantAsAdmin": Operation(
         "Operators",
@@ -153,30 +137,20 @@ OPS_OPERATIONS: dict[str, Operation] = {
         {
             200: Answer("It was made before; nothing is changed.", schemas.Grant),
             201: Answer("Made.", schemas.Grant),
-            **_OF_JSON,
-            404: _NO_USER,
+            **BAD_JSON,
+            404: NO_USER,
             409: problem("The reference stands for another user, or another amount."),
             422: problem("The amount or the reference is wrong."),
         },
         "Role `admin`.  With a `reference` a repeat grants nothing more; without one, each request grants anew.",
-        (_USER,),
-        {
-            JSON: {
-                "type": "object",
-                "required": ["amount"],
-                "additionalProperties": False,
-                "properties": {
-                    "amount": {"type": "integer", "minimum": 1, "maximum": 1_000_000_000},
-                    "reference": {**_LINE, "pattern": "^[^\\u0000]*$"},
-                },
-            }
-        },
+        (USER,),
+        json_body(["amount"], amount=AMOUNT, reference=REFERENCE),
     ),
     "revokeTokensOfUser": Operation(
         "Operators",
         "Revoke every token that a user has had until now.",
-        {200: Answer("They are refused.", ops_user_schemas.OpsRevoked), 404: _NO_USER},
+        {200: Answer("They are refused.", ops_user_schemas.OpsRevoked), 404: NO_USER},
         "Role `admin`.  Open streams end within 15 seconds; tokens that are made later are valid.",
-        (_USER,),
+        (USER,),
     ),
 }
