@@ -76,13 +76,12 @@ class PatientEventLoopThread(EventLoopThread):
 class EventLoop(AsyncIO):
     """Starts the loop with the worker and ends it with the worker."""
 
-    def __init__(self, *, cleanup_seconds: float = CLEANUP_SECONDS) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.cleanup_seconds = cleanup_seconds
         self._thread: PatientEventLoopThread | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        self._thread = PatientEventLoopThread(self.logger, cleanup_seconds=self.cleanup_seconds)
+        self._thread = PatientEventLoopThread(self.logger)
         self._thread.start(timeout=10.0)
         set_event_loop_thread(self._thread)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from metrics.monitoring.grafana import dashboard
-from metrics.monitoring.prometheus import rule_tests, rules
+from metrics.monitoring.prometheus import RULE_FILE, rule_tests, rules
 
 FOLDER = Path(__file__).parent.parent
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent
 def contents() -> dict[Path, str]:
     """{file: its text}."""
     return {
-        FOLDER / "alerts.yml": rules(),
-        FOLDER / "alerts_test.yml": rule_tests("alerts.yml"),
+        FOLDER / RULE_FILE: rules(),
+        FOLDER / "alerts_test.yml": rule_tests(),
         FOLDER / "grafana" / "darkroom.json": json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n",
     }

@@ -10,6 +10,7 @@ from metrics.monitoring.alerts import ALERTS
 from metrics.monitoring.recordings import RECORDINGS
 from metrics.monitoring.shapes import AFTER_MINUTES, Alert, Series, at_pace
 
+RULE_FILE = "alerts.yml"
 HEAD = "# Written by `python -m metrics.monitoring` from the description in metrics/monitoring/; change it there.\n"
 EVERY_SECONDS = 15
 
@@ -25,14 +26,14 @@ def rules(pace: float = 1.0) -> str:
     return HEAD + yaml({"groups": groups})
 
 
-def rule_tests(rule_file: str) -> str:
-    """Each alert's examples, for promtool: silent in health, firing by its fault.  rule_file: beside the tests."""
+def rule_tests() -> str:
+    """Each alert's examples, for promtool: silent in health, firing by its fault.  RULE_FILE is beside the tests."""
     tests = []
     for alert in ALERTS:
         tests.append(_test(alert, f"{alert.name} is silent in health", alert.healthy, fires=False))
         tests.append(_test(alert, f"{alert.name} fires by its fault", alert.faulty, fires=True))
     return HEAD + yaml(
-        {"rule_files": [rule_file], "evaluation_interval": f"{EVERY_SECONDS}s", "tests": tests}
+        {"rule_files": [RULE_FILE], "evaluation_interval": f"{EVERY_SECONDS}s", "tests": tests}
     )
 
 

@@ -16,7 +16,6 @@ Series = dict[str, str]  # {series: its values in promtool's notation, one a min
 AFTER_MINUTES = 30
 
 SELECTORS = {"{JOB": '{job=~"$job"', "{TYPE": '{job=~"$job",type=~"$type"'}
-LIVING = " > 0"  # ends an expression with many label sets that are 0, or have no observation
 
 _TIME = re.compile(r"<(\d+)([smh]?)>")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}

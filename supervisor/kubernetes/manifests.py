@@ -19,7 +19,7 @@ def manifests(
     """The objects, by the name of their file, in the order in which a newcomer reads them."""
     made: dict[str, list[Object]] = {
         "files.yaml": [pods.config_map(values, files)],
-        "migrate.yaml": [pods.migrate_job(values, settings, files)],
+        "migrate.yaml": [pods.migrate_job(values, files)],
         "web.yaml": [pods.web(values, files), network.service(values), pods.budget(values, "web")],
         "dispatcher.yaml": [
             pods.part(values, files, "dispatcher", values.dispatcher),

@@ -54,7 +54,7 @@ def config_map(values: Values, files: dict[str, str]) -> Object:
     }
 
 
-def migrate_job(values: Values, settings: Settings, files: dict[str, str]) -> Object:
+def migrate_job(values: Values, files: dict[str, str]) -> Object:
     """Its name changes with whatever is in its pod, because Kubernetes refuses a change of a Job that exists."""
     pod = _pod(values, files, "migrate", ["migrate"], Part(cpu="100m", memory="256Mi"), {}, stop_seconds=30)
     pod["spec"]["restartPolicy"] = "OnFailure"

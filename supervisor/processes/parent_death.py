@@ -44,9 +44,7 @@ def die_with_parent(expected_parent_pid: int | None = None, sent: int = signal.S
         threading.Thread(target=_watch, args=(parent,), name="parent-death", daemon=True).start()
 
 
-def dying_with_us(
-    argv: Sequence[str | PathLike[str]], sent: int = signal.SIGKILL
-) -> list[str | PathLike[str]]:
+def dying_with_us(argv: Sequence[str | PathLike[str]]) -> list[str | PathLike[str]]:
     """The command line by which that program dies with this process, or rather with the thread that starts it.
 
     If the program can't be started, stderr says so and the status is COULD_NOT_BE_STARTED.  If the kernel has no
@@ -55,18 +53,18 @@ def dying_with_us(
     if _libc is None:
         return list(argv)
     # Without the environment's paths and `site`, which may import any code; takes 0.02 s.
-    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(sent)), *argv]
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *argv]
 
 
 def _become(argv: list[str]) -> None:
-    """argv: the parent's pid, the signal, then the program's own."""
-    die_with_parent(int(argv[0]), int(argv[1]))
+    """argv: the parent's pid, then the program's own."""
+    die_with_parent(int(argv[0]))
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores it, and an exec would keep that
         signal.signal(ignored, signal.SIG_DFL)
     try:
-        os.execvp(argv[2], argv[2:])
+        os.execvp(argv[1], argv[1:])
     except OSError as error:
-        print(f"darkroom: {argv[2]} could not be started: {error.strerror}", file=sys.stderr)
+        print(f"darkroom: {argv[1]} could not be started: {error.strerror}", file=sys.stderr)
         sys.exit(COULD_NOT_BE_STARTED)
 
 

@@ -165,12 +165,7 @@ def read_user_token(secret: str, token: str, *, before: str | None = None) -> Id
 
 
 def make_feed_ticket(
-    secret: str,
-    user: str,
-    role: Role = "user",
-    *,
-    asked_by: Sequence[Proof] = (),
-    now: float | None = None,
+    secret: str, user: str, *, asked_by: Sequence[Proof] = (), now: float | None = None
 ) -> str:
     """A ticket for `?ticket=`: opens a stream within a minute, then reopens it for up to an hour.
 
@@ -179,7 +174,7 @@ def make_feed_ticket(
     issued = time.time() if now is None else now
     claims = {
         "sub": user,
-        "role": role,
+        "role": "user",
         "iat": _milliseconds(issued),
         "exp": int(issued) + TICKET_LIFE_SECONDS,
     }
@@ -214,15 +209,10 @@ def read_share_token(secret: str, token: str, *, before: str | None = None) -> S
 
 
 def make_archive_token(
-    secret: str,
-    user: str,
-    search: Mapping[str, str],
-    *,
-    asked_by: Sequence[Proof] = (),
-    now: float | None = None,
+    secret: str, user: str, search: Mapping[str, str], *, asked_by: Sequence[Proof] = ()
 ) -> str:
     """A token for `GET /archives/{token}`, which can set no header.  It ends with the token that requests it."""
-    issued = time.time() if now is None else now
+    issued = time.time()
     claims = {
         "sub": user,
         "search": dict(search),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from supervisor.core.errors import SettingFault
@@ -89,16 +89,12 @@ def begin_tracing(part: str) -> None:
             raise SettingFault(f"OpenTelemetry can't work with its OTEL_ variables: {error}") from None
 
 
-def end_tracing(seconds: float = FLUSH_SECONDS) -> None:
-    """Send the remaining spans, for at most so long; later spans are lost.  Blocks."""
+def end_tracing() -> None:
+    """Send the remaining spans, for at most FLUSH_SECONDS; later spans are lost.  Blocks."""
     global _tracer
     tracer, _tracer = _tracer, None
     if tracer is not None:
-        _at_most(seconds, tracer.close)
-
-
-def _at_most(seconds: float, call: Callable[[], None]) -> None:
-    """The SDK has no limit here: if the collector hangs, the waiting daemon thread is left behind."""
-    thread = threading.Thread(target=call, name="last-spans", daemon=True)
-    thread.start()
-    thread.join(seconds)
+        # The SDK has no limit here: if the collector hangs, the waiting daemon thread is left behind.
+        thread = threading.Thread(target=tracer.close, name="last-spans", daemon=True)
+        thread.start()
+        thread.join(FLUSH_SECONDS)

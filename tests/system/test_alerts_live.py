@@ -27,9 +27,10 @@ import pytest
 
 from metrics.monitoring.alerts import ALERTS
 from metrics.monitoring.panels import ROWS
-from metrics.monitoring.shapes import LIVING, at_pace, selected
+from metrics.monitoring.shapes import at_pace, selected
 from supervisor.cli.up import free_port
 from supervisor.processes.parent_death import dying_with_us
+from tests.support.clients.alert_days import LIVING
 from tests.support.houses.instant_house import INSTANT
 from tests.support.running_system import RunningSystem, running_system
 from tests.support.servers.prometheus_server import SCRAPE_MS, prometheus_server, until_firing, until_silent

@@ -199,7 +199,8 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
         resource.add_route(address.method, address.handler, expect_handler=expect_100_continue)
         if address.method == "GET" and address.path not in STREAMS:  # the head of a stream has no end
             resource.add_route("HEAD", address.handler, expect_handler=expect_100_continue)
-        if is_open_to_pages(address.path, context.settings) and not _has(resource, "OPTIONS"):
+        has_preflight = any(route.method == "OPTIONS" for route in resource)
+        if is_open_to_pages(address.path, context.settings) and not has_preflight:
             resource.add_route("OPTIONS", answer_preflight)
         context.metrics.know_route(resource.canonical, address.method, address.status)
 
@@ -244,10 +245,6 @@ def build_app(context: Context, wakeups: Wakeups) -> web.Application:
     app.on_response_prepare.append(tell_standing)
     app.on_shutdown.append(say_goodbye)
     return app
-
-
-def _has(resource: web.Resource, method: str) -> bool:
-    return any(route.method == method for route in resource)
 
 
 def _pattern(path: str) -> str:

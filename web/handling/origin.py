@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from web.handling.context import context_of
@@ -16,6 +18,12 @@ def origin_of(request: web.Request) -> str:
     if known is None:
         known = request[_ORIGIN] = _origin_of(request)
     return known
+
+
+def linked_from(request: web.Request) -> Callable[[str], str]:
+    """Makes a file's key a link that begins with the caller's own address for this server."""
+    origin, link = origin_of(request), context_of(request).links.link
+    return lambda key: origin + link(key)
 
 
 def _origin_of(request: web.Request) -> str:

@@ -110,7 +110,7 @@ def boundary_of(content_type: str, head: bytes, limits: FormLimits) -> str | Non
         return sent[1].decode("ascii")
     if not content_type.strip().lower().startswith("multipart/"):
         return None
-    boundary = _parameter(content_type, "boundary")
+    boundary = _declared_boundary(content_type)
     if boundary is None or not _BOUNDARY.fullmatch(boundary):
         raise unprocessable(
             f"/{limits.files[0]}",
@@ -122,10 +122,10 @@ def boundary_of(content_type: str, head: bytes, limits: FormLimits) -> str | Non
 _QUOTED = re.compile(r'"([^"\\]*)"')
 
 
-def _parameter(content_type: str, wanted: str) -> str | None:
+def _declared_boundary(content_type: str) -> str | None:
     for parameter in content_type.split(";")[1:]:
         name, _, value = parameter.partition("=")
-        if name.strip().lower() == wanted:
+        if name.strip().lower() == "boundary":
             quoted = _QUOTED.fullmatch(value.strip())
             return quoted[1] if quoted else value.strip()
     return None

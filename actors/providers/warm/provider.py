@@ -15,7 +15,6 @@ from actors.providers.base import (
     Lost,
     Progress,
     ProviderDown,
-    ProviderError,
     Running,
     Transient,
 )
@@ -85,7 +84,7 @@ class WarmProvider:
         except NotLoaded as failure:
             raise ModelNotLoaded(f"The model can't be loaded: {failure}") from failure
         except ImageWorkFailed as failure:
-            raise self._error_in(failure) from failure
+            raise error_in(failure.told) from failure
         except DiedWhileIdle:
             raise
         except ImageProcessDied as death:
@@ -94,9 +93,6 @@ class WarmProvider:
             raise Transient(
                 f"The model did not finish within {job.ai_timeout_seconds:g} s.", code="ai_timeout"
             ) from error
-
-    def _error_in(self, failure: ImageWorkFailed) -> ProviderError:
-        return error_in(failure.told)
 
     async def poll(self, remote: Accepted, job: Job) -> Running | Done | Failed:
         return Failed(Lost("A model in a process of ours has no remote jobs."))

@@ -76,10 +76,9 @@ def _lock_accounts(rows: str) -> str:
     return f"PERFORM 1 FROM account WHERE {named} ORDER BY user_openid FOR UPDATE;"
 
 
-def _open_accounts(of: str) -> str:
-    """Open the accounts of users that have none, in their order.  of: a table with user_openid."""
-    return f"""INSERT INTO account (user_openid)
-        SELECT DISTINCT user_openid FROM {of} AS arrived
+# Opens the accounts of users that have none, in their order.
+_OPEN_ACCOUNTS = """INSERT INTO account (user_openid)
+        SELECT DISTINCT user_openid FROM new_rows AS arrived
         WHERE NOT EXISTS (SELECT 1 FROM account WHERE account.user_openid = arrived.user_openid)
         ORDER BY user_openid ON CONFLICT DO NOTHING;"""
 
@@ -128,7 +127,7 @@ def _of_tasks() -> list[Trigger]:
     END IF;
     RETURN NULL;"""
     arrived = f"""IF EXISTS (SELECT 1 FROM new_rows) THEN
-    {_open_accounts("new_rows")}
+    {_OPEN_ACCOUNTS}
     INSERT INTO task_event ({history_rows.COLUMNS})
         SELECT id, 'submitted', 0, 0, NULL, run_after, NULL, moment, 0 FROM new_rows ORDER BY id;
     {COUNT_ARRIVED_ON_POSTGRES}

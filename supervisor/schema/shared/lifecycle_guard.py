@@ -7,8 +7,6 @@ columns of each step (a claim has a worker, a hand-off has none).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from supervisor.core.lifecycle import COUNTED, OPEN, TRANSITIONS, Event, Rule, Transition
 
 IMMUTABLE = ("id", "user_openid", "type", "params", "created_at")
@@ -86,6 +84,8 @@ def run_after_is_ours() -> str:
     )
 
 
+_OR = "\n            OR "
+
 # Columns that say which steps a task takes, and what they cost if a later one fails.
 STEPS = ("steps", "first_step", "last_step", "lane", "kept")
 STEPS_ARE_FIXED = "the steps of a task are fixed when it is admitted"
@@ -123,7 +123,8 @@ def legal_steps() -> dict[str, dict[str, str]]:
     for arrow in TRANSITIONS:
         found.setdefault(arrow.source, {}).setdefault(arrow.target, []).append(legal_step(arrow))
     return {
-        source: {target: _or(steps) for target, steps in targets.items()} for source, targets in found.items()
+        source: {target: _OR.join(steps) for target, steps in targets.items()}
+        for source, targets in found.items()
     }
 
 
@@ -145,8 +146,4 @@ def legal_update_on_sqlite() -> str:
         f"(OLD.status = 'pending' AND NEW.status = 'pending' AND OLD.finished_at IS NOT NULL"
         f" AND NEW.finished_at IS NULL AND {inner})"
     )
-    return _or(steps)
-
-
-def _or(conditions: Iterable[str]) -> str:
-    return "\n            OR ".join(conditions)
+    return _OR.join(steps)

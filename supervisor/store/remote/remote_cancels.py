@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from supervisor.database.interface.database import Pending, Transaction
 from supervisor.schema.tables import UNSETTLED
-from supervisor.store.sql.conditions import of_charges
 from supervisor.store.sql.row_isolation import Aside, done_apart
 from supervisor.store.sql.rows import encoded
 
@@ -37,7 +36,8 @@ def want_cancels(tx: Transaction, ended: Sequence[tuple[str, int]]) -> None:
     """The same for many tasks.  ended: [(task id, charge)]."""
     tx.send(
         f"""UPDATE remote_job SET cancel_wanted = 1, updated_at = {tx.now}
-            WHERE {of_charges(tx, "remote_job")} AND {UNSETTLED} AND cancel_wanted = 0""",
+            WHERE (task_id, charge) IN (SELECT value ->> 0, CAST(value ->> 1 AS INTEGER)
+                FROM {tx.rows(":charges")} AS of_charges) AND {UNSETTLED} AND cancel_wanted = 0""",
         charges=encoded(ended),
     )
 

@@ -7,15 +7,6 @@ from collections.abc import Iterable
 from supervisor.database.interface.database import Transaction
 
 
-def of_charges(tx: Transaction, table: str) -> str:
-    """The condition that a row of this table belongs to one of `:charges`, given as `encoded([(task id, charge)])`.
-
-    A condition on the task alone would also match rows of the task's earlier charges.
-    """
-    pairs = f"SELECT value ->> 0, CAST(value ->> 1 AS INTEGER) FROM {tx.rows(':charges')} AS of_charges"
-    return f"({table}.task_id, {table}.charge) IN ({pairs})"
-
-
 def of_steps(tx: Transaction, table: str) -> str:
     """The condition that a row belongs to one of `:steps`, given as `encoded([(task id, charge, step)])`."""
     found = ", ".join(("value ->> 0", *(f"CAST(value ->> {place} AS INTEGER)" for place in (1, 2))))

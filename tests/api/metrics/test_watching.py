@@ -17,8 +17,8 @@ from metrics.monitoring.alerts import ALERTS
 from metrics.monitoring.panels import ROWS
 from metrics.monitoring.prometheus import rules, yaml
 from metrics.monitoring.recordings import RECORDINGS
-from metrics.monitoring.shapes import LIVING, RUNBOOK, at_pace, selected
-from tests.support.clients.alert_days import FAULTS, faulty_afternoons, healthy_day
+from metrics.monitoring.shapes import RUNBOOK, at_pace, selected
+from tests.support.clients.alert_days import FAULTS, LIVING, faulty_afternoons, healthy_day
 from tests.support.houses.metrics_shop import open_shop
 from tests.support.repository import ROOT
 

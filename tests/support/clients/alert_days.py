@@ -19,6 +19,7 @@ FAULT_AT = 1200  # of the afternoons that have one
 NOON = 14 * 3600  # when they begin
 DEPLOYS = (9 * 3600, 13 * 3600, 18 * 3600, 22 * 3600)
 WEB = 'job="darkroom",instance="web-1"'
+LIVING = " > 0"  # the end of a panel's expression with many label sets that are 0, or have no observation
 
 Value = Callable[[int], float]  # of the seconds since midnight
 Series = dict[str, Value]

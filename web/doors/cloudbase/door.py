@@ -40,7 +40,7 @@ from web.doors.cloudbase.signature import BadSignature, Claim, check_time, is_si
 from web.feed.feed_event import Link
 from web.handling.context import IDENTITY, TASK, TRACE, Context, context_of
 from web.handling.idempotency_header import hash_of
-from web.handling.origin import origin_of
+from web.handling.origin import linked_from
 from web.handling.request_bodies import judge_json
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
@@ -219,7 +219,7 @@ async def _is_there(request: web.Request, order: Order) -> bool:
 
 async def _found(request: web.Request, get: Get) -> list[str]:
     """Documents as text, made in the thread that reads the rows: a thousand of them take a while."""
-    link = _absolute(request, context_of(request).links.link)
+    link = linked_from(request)
 
     def read(tx: Transaction) -> list[str]:
         if get.search.collection == "task_queue" and search.params_size(tx, get.search) > MOST_PARAMS:
@@ -235,12 +235,6 @@ def _text(get: Get, row: Row, link: Link) -> str:
     is_task = get.search.collection == "task_queue"
     document = task_document(row, link) if is_task else work_document(work_doc(row), link)
     return json.dumps(encode(get.projection(document)), ensure_ascii=False, separators=(",", ":"))
-
-
-def _absolute(request: web.Request, link: Link) -> Link:
-    """Links from where the caller has called: a page has no other base for them."""
-    origin = origin_of(request)
-    return lambda key: origin + link(key)
 
 
 # --- update and remove ---

@@ -6,7 +6,7 @@ Each of fal's hosts is a prefix here.  The SDK for JavaScript sends everything t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from aiohttp import web
 from supervisor.core.errors import AlreadyFinished, TaskNotFound
 from supervisor.core.json_text import json_bytes
 from supervisor.core.lifecycle import FINAL
-from supervisor.database.interface.database import Transaction
 from supervisor.doors.fal_request import fault_of, links_of, output_of, status_of
 from supervisor.pictures.media_types import type_of_file
 from supervisor.store.tasks import task_views, user_actions
@@ -30,7 +29,7 @@ from web.doors.held_requests import View, check_room, news, sent, steps
 from web.doors.repeated_orders import Carried
 from web.doors.type_names import name_of, type_named
 from web.handling.context import Context, context_of, user_of
-from web.handling.origin import origin_of
+from web.handling.origin import linked_from, origin_of
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
 from web.http.problems import Problem, unprocessable
@@ -107,7 +106,7 @@ async def _order(request: web.Request, target: Target) -> web.StreamResponse:
                 request,
                 context,
                 view,
-                partial(_body, request, context, params),
+                partial(_body, request, params),
                 lambda ended: error_answer(failure_of(ended)),
                 headers,
             )
@@ -128,10 +127,8 @@ def _asked(request: web.Request, target: Target, body: Any) -> Asked:
     )
 
 
-async def _body(
-    request: web.Request, context: Context, params: dict[str, Any], view: View
-) -> AsyncIterator[bytes]:
-    yield json_bytes(_output(request, context, view, params))
+async def _body(request: web.Request, params: dict[str, Any], view: View) -> AsyncIterator[bytes]:
+    yield json_bytes(_output(request, view, params))
 
 
 async def _stream(
@@ -147,7 +144,7 @@ async def _stream(
         body = {"detail": fault[1], "message": fault[1], "error_type": fault[0]}
         await response.write(b"event: error\ndata: %s\n\n" % orjson.dumps(body))
     else:
-        await response.write(b"data: %s\n\n" % json_bytes(_output(request, context, view, params)))
+        await response.write(b"data: %s\n\n" % json_bytes(_output(request, view, params)))
     await response.write_eof()
     return response
 
@@ -186,8 +183,8 @@ async def _result(request: web.Request, target: Target) -> web.Response:
     if fault is not None:
         raise Problem(422, fault[1], kind=fault[0])
     context = context_of(request)
-    params = await context.read(request, partial(_params, task_id=target.task_id))
-    return json_answer(_output(request, context, view, params), headers={"x-fal-request-id": target.task_id})
+    params = await context.read(request, lambda tx: task_views.params_of(tx, target.task_id))
+    return json_answer(_output(request, view, params), headers={"x-fal-request-id": target.task_id})
 
 
 async def _cancel(request: web.Request, target: Target) -> web.Response:
@@ -229,14 +226,8 @@ def _found(view: View | None, target: Target) -> View:
     return view
 
 
-def _output(request: web.Request, context: Context, view: View, params: dict[str, Any]) -> dict[str, Any]:
-    origin = origin_of(request)
-    link: Callable[[str], str] = lambda key: origin + context.links.link(key)  # noqa: E731
-    return output_of(view, params, link, type_of_file)
-
-
-def _params(tx: Transaction, *, task_id: str) -> dict[str, Any]:
-    return task_views.params_of(tx, task_id)
+def _output(request: web.Request, view: View, params: dict[str, Any]) -> dict[str, Any]:
+    return output_of(view, params, linked_from(request), type_of_file)
 
 
 async def _event_stream(request: web.Request, headers: dict[str, str]) -> web.StreamResponse:

@@ -92,7 +92,7 @@ async def _answered(request: web.Request, asked: Asked, since: Callable[[], floa
     async with Carried(request, order) as hand_in:
         submitted, _ = await handed_in(request, asked, order, hand_in)
         if asked.wanted["stream"]:
-            return await _streamed(request, context, submitted.view, asked)
+            return await _streamed(request, context, submitted.view)
         return await _held(request, context, submitted.view, asked.wanted["formats"])
 
 
@@ -113,7 +113,7 @@ async def _held(
 # --- streams ---
 
 
-async def _streamed(request: web.Request, context: Context, view: View, asked: Asked) -> web.StreamResponse:
+async def _streamed(request: web.Request, context: Context, view: View) -> web.StreamResponse:
     """Events: a comment for each step of its progress, then each picture; or an error, which the SDK raises."""
     kind = "image_edit" if request.path.endswith("/edits") else "image_generation"
     response = web.StreamResponse(headers={**_STREAM_HEADERS, "x-request-id": view["task_id"]})
@@ -123,7 +123,7 @@ async def _streamed(request: web.Request, context: Context, view: View, asked: A
         view = seen
         await response.write(b": %d%% %s\n\n" % (view["progress"], str(view["stage"]).encode()))
     if view["status"] != "completed":
-        await response.write(_event("error", error_body(failure_of(view))))
+        await response.write(b"event: error\ndata: %s\n\n" % orjson.dumps(error_body(failure_of(view))))
     else:
         for image in (view["result"] or {}).get("images") or []:
             more = {"type": f"{kind}.completed", "created_at": created(view)}
@@ -134,7 +134,3 @@ async def _streamed(request: web.Request, context: Context, view: View, asked: A
         await response.write(b"data: [DONE]\n\n")
     await response.write_eof()
     return response
-
-
-def _event(name: str, data: Any) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import orjson
@@ -13,7 +11,6 @@ from aiohttp import web
 
 from supervisor.core.errors import AlreadyFinished, TaskNotFound
 from supervisor.core.json_text import json_bytes
-from supervisor.database.interface.database import Transaction
 from supervisor.doors.replicate_prediction import logs_of, output_of, prediction
 from supervisor.store.tasks import task_views, user_actions
 from supervisor.webhooks.signing_keys import key_of_user
@@ -33,7 +30,7 @@ from web.doors.replicate.models import (
     shown_version,
 )
 from web.handling.context import Context, context_of, user_of
-from web.handling.origin import origin_of
+from web.handling.origin import linked_from, origin_of
 from web.handling.path_names import task_in_path
 from web.handling.responses import json_answer
 from web.http.detached_work import finished
@@ -134,7 +131,7 @@ async def show(request: web.Request) -> web.Response:
     """200 with the prediction, once there is news of it or after a moment."""
     context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     view = await news(
-        request, task_id, user, lambda: context.read(request, partial(_view, task_id=task_id, user=user))
+        request, task_id, user, lambda: context.read(request, lambda tx: task_views.get(tx, task_id, user))
     )
     if view is None:
         raise TaskNotFound(task_id)
@@ -156,7 +153,7 @@ async def cancel(request: web.Request) -> web.Response:
         view = await finished(context.write(request, lambda tx: user_actions.cancel(tx, task_id, user)))
         context.order.note_left(view)
     except AlreadyFinished:
-        found = await context.read(request, partial(_view, task_id=task_id, user=user))
+        found = await context.read(request, lambda tx: task_views.get(tx, task_id, user))
         if found is None:
             raise TaskNotFound(task_id) from None
         view = found
@@ -171,7 +168,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
         raise Problem(
             403, "This link was altered or has expired; look at the prediction again.", kind="bad_link"
         )
-    view = await context.database.read_async(partial(_view, task_id=task_id, user=None))
+    view = await context.database.read_async(lambda tx: task_views.get(tx, task_id, None))
     if view is None:
         raise TaskNotFound(task_id)
     check_room(context)
@@ -201,7 +198,7 @@ async def _write_events(
         else:
             logs = logs_of(view)
             await tell("logs", logs)
-    output = output_of(view, _linked(request))
+    output = output_of(view, linked_from(request))
     for each in output if isinstance(output, list) else [] if output is None else [output]:
         await tell("output", each if isinstance(each, str) else json_bytes(each).decode())
     if view["status"] == "failed":
@@ -214,42 +211,29 @@ async def _write_events(
 
 async def _told(request: web.Request, view: View) -> web.Response:
     context = context_of(request)
-    params = await context.read(request, partial(_params, task_id=view["task_id"]))
+    params = await context.read(request, lambda tx: task_views.params_of(tx, view["task_id"]))
     return json_answer(_shown(request, view, params, model_of(context.settings, view["type"])))
 
 
 def _shown(
     request: web.Request, view: View, params: dict[str, Any], model: Model, *, is_order: bool = False
 ) -> dict[str, Any]:
-    origin, link = origin_of(request), context_of(request).links.link
+    proof = context_of(request).links.link(_stream_key(view["task_id"])).partition("?")[2]
     return prediction(
         view,
         model=model.name,
         version=model.version,
         given=params,
-        origin=origin,
-        link=lambda key: origin + link(key),
+        origin=origin_of(request),
+        link=linked_from(request),
         is_order=is_order,
-        stream_proof="?" + link(_stream_key(view["task_id"])).partition("?")[2],
+        stream_proof=f"?{proof}",
     )
-
-
-def _linked(request: web.Request) -> Callable[[str], str]:
-    origin, link = origin_of(request), context_of(request).links.link
-    return lambda key: origin + link(key)
 
 
 def _stream_key(task_id: str) -> str:
     """The key that the link of a stream signs; no file has such a key."""
     return f"streams/{task_id}"
-
-
-def _view(tx: Transaction, *, task_id: str, user: str | None) -> View | None:
-    return task_views.get(tx, task_id, user)
-
-
-def _params(tx: Transaction, *, task_id: str) -> dict[str, Any]:
-    return task_views.params_of(tx, task_id)
 
 
 # --- models and files ---

@@ -69,7 +69,7 @@ def body_piece(garment: Garment, torso: Torso, cut: Cut, size: tuple[int, int]) 
     knots = np.array([-1.0, -neck, neck, 1.0])
     (left_rise, left_drop), (right_rise, right_drop) = torso.shoulders
     tops = np.array([left_drop, left_rise, right_rise, right_drop]) + 0.03 * torso.width
-    hem = -_hem(garment, torso, tall=bottom - float(tops_there.mean()), wide=2 * half) * cut.length
+    hem = -_hem(torso, tall=bottom - float(tops_there.mean()), wide=2 * half) * cut.length
 
     def where(places: Points) -> Points:
         s, h = torso.coordinates(places)
@@ -119,7 +119,7 @@ def _edges(garment: Garment, left: float, right: float, y: Points) -> tuple[Poin
     return left + begins[rows] + 2.0, left + ends[rows] - 2.0
 
 
-def _hem(garment: Garment, torso: Torso, *, tall: float, wide: float) -> float:
+def _hem(torso: Torso, *, tall: float, wide: float) -> float:
     """How far below the shoulders the hem hangs, in pixels: the garment keeps its proportions within what looks
     worn."""
     natural = (
@@ -132,7 +132,7 @@ def sleeve_piece(
     garment: Garment, side: str, arm: Arm, torso: Torso, cut: Cut, size: tuple[int, int]
 ) -> Piece:
     """The sleeve of a side along its arm."""
-    end = sleeve_end(garment, side, torso, cut)
+    end = sleeve_end(garment, side, cut)
     length = max(8, round(sum(arm.lengths) * (end - arm.armhole)))
     thick = max(8, round(float(arm.outer.mean() + arm.inner.mean())))
     straight = garment.sleeve_picture(side, (length, thick)).convert("RGBA")
@@ -189,7 +189,7 @@ def beside_plane(arm: Arm, torso: Torso, side: str, size: tuple[int, int]) -> Pl
     return resized(beyond.reshape(across.shape).astype(np.float32), *size)
 
 
-def sleeve_end(garment: Garment, side: str, torso: Torso, cut: Cut) -> float:
+def sleeve_end(garment: Garment, side: str, cut: Cut) -> float:
     """How far down an arm its sleeve reaches, wrist = 1."""
     if garment.long_sleeves:
         return min(LONG_SLEEVE * cut.sleeve, 1.0)

@@ -157,7 +157,7 @@ def _bare_arms(sitter: Sitter, garment: Garment, cut: Cut) -> Plane:
     height, width = sitter.alpha.shape
     bare = np.zeros((height, width), np.float32)
     for side, arm in sitter.arms.items():
-        end = sleeve_end(garment, side, sitter.torso, cut) if garment.has_sleeves else 0.12
+        end = sleeve_end(garment, side, cut) if garment.has_sleeves else 0.12
         if end < LONG:
             box = arm_box(arm, (width, height))
             whole, sleeve = (arm_plane(arm, box, (width, height), end=share) for share in (arm.shown, end))

@@ -33,9 +33,10 @@ def reached(seed: Mask, within: Mask) -> Mask:
         found = wider
 
 
-def without_holes(mask: Mask, *, cell: int = 4) -> Mask:
+def without_holes(mask: Mask) -> Mask:
     """The mask with everything filled that can't be reached from the picture's border.
-    Looked for on cells of cell × cell pixels; a hole nearer to the outside than two cells may stay."""
+    Looked for on cells of 4 × 4 pixels; a hole nearer to the outside than two cells may stay."""
+    cell = 4
     height, width = mask.shape
     rows, columns = -(-height // cell), -(-width // cell)
     padded = np.zeros((rows * cell, columns * cell), bool)
