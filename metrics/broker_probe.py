@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from config.settings import Settings
 from metrics.catalogue import Family
 from metrics.families import Metric, empty_metric, numbers
-from metrics.single_flight import OneAtATime
+from metrics.single_flight import SingleFlight
 from supervisor.broker.broker_ping import ping_broker
 
 UP = Family("darkroom_broker_up", "gauge", "1 while the broker answers this process in time.")
@@ -30,7 +30,7 @@ class BrokerProbe(Collector):
 
     def __init__(self, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
-        self._pings = OneAtATime(
+        self._pings = SingleFlight(
             _timed(lambda: ping_broker(settings, timeout_seconds=PING_SECONDS)),
             fresh_seconds=FRESH_SECONDS,
         )

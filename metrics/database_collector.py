@@ -29,7 +29,7 @@ from metrics.catalogue import (
 )
 from metrics.families import Metric, empty_metric, histogram, numbers
 from metrics.label_sets import Tallies, by_label_set
-from metrics.single_flight import OneAtATime
+from metrics.single_flight import SingleFlight
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.processes.host_state import clock_ahead_seconds
 from supervisor.store.counters import counters
@@ -66,7 +66,7 @@ class DatabaseCollector(Collector):
         self._settings = settings
         self._families = families_of_the_database(settings)
         self._patience_seconds = patience_seconds
-        self._snapshots: OneAtATime[Snapshot] = OneAtATime(
+        self._snapshots: SingleFlight[Snapshot] = SingleFlight(
             lambda: read_snapshot(database, settings), fresh_seconds=FRESH_SECONDS
         )
 

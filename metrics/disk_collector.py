@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from config.settings import Settings
 from metrics.catalogue import Family, Label
 from metrics.families import Metric, empty_metric, numbers
-from metrics.single_flight import OneAtATime
+from metrics.single_flight import SingleFlight
 from supervisor.database.sqlite.sqlite_database import sqlite_file
 
 _PATH = (Label("path", ()),)  # those of the disks below that belong to this host
@@ -27,7 +27,7 @@ class Disks(Collector):
     def __init__(self, settings: Settings) -> None:
         folders = folders_on_this_host(settings)
         # A network disk may hang, and the scrape must not wait for it.
-        self._room = OneAtATime(lambda: _room(folders), fresh_seconds=FRESH_SECONDS)
+        self._room = SingleFlight(lambda: _room(folders), fresh_seconds=FRESH_SECONDS)
 
     def describe(self) -> Iterator[Metric]:
         return map(empty_metric, (FREE, SIZE))

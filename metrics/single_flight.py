@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class OneAtATime(Generic[T]):
+class SingleFlight(Generic[T]):
     """Calls `read`, which may block, only once at a time."""
 
     def __init__(

@@ -34,7 +34,7 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
 from actors.broker.consumer import BROKER_AWAY, DelayConsumer, WaitingConsumer, is_delayed
-from actors.broker.unacked import Leases
+from actors.broker.unacked import UnackedMessages
 
 if TYPE_CHECKING:
     from dramatiq.worker import ConsumerThread, Worker
@@ -86,7 +86,7 @@ class DarkroomBroker(RedisBroker):
         self._client: redis.Redis | None = None
         self._waiting_client_factory: Callable[[], redis.Redis] | None = None
         self._slots: int | None = None
-        self._leases: defaultdict[str, Leases] = defaultdict(Leases)
+        self._leases: defaultdict[str, UnackedMessages] = defaultdict(UnackedMessages)
         self._worker: Worker | None = None
         self.draining = threading.Event()
         super().__init__(  # type: ignore[no-untyped-call]

@@ -25,7 +25,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from actors.broker.list_wait import ListWait
-from actors.broker.unacked import Leases
+from actors.broker.unacked import UnackedMessages
 from supervisor.broker.broker_errors import in_words
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class WaitingConsumer(Consumer):
 
     tidy_seconds = TIDY_SECONDS
 
-    def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: Leases) -> None:
+    def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: UnackedMessages) -> None:
         self.queue_name = queue_name
         self.prefetch = prefetch
         self._broker = broker
@@ -230,7 +230,7 @@ class DelayConsumer(WaitingConsumer):
 
     tidy_seconds = DELAYED_FETCH_SECONDS
 
-    def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: Leases) -> None:
+    def __init__(self, broker: Server, queue_name: str, prefetch: int, leases: UnackedMessages) -> None:
         super().__init__(broker, queue_name, prefetch, leases)
         # dramatiq loses its waiting delayed messages with the old consumer, so they must be returned
         leases.release_all()

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterable
 
 
-class Leases:
+class UnackedMessages:
     """Held and owed message ids of one queue (`redis_message_id`, new for each delivery).  Safe in any thread."""
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ from supervisor.database.interface.wakeups import Wakeups
 from supervisor.database.open_database import open_database
 from supervisor.database.open_leader_lock import open_leader_lock
 from supervisor.database.open_wakeups import dispatch_wakeups
-from supervisor.health.heartbeat_monitor import SilenceWatch
+from supervisor.health.heartbeat_monitor import HeartbeatMonitor
 from supervisor.health.succession import Succession
 from supervisor.objects.private_files import keep_to_ourselves
 from supervisor.processes.supervised import DISPATCHER_SPAWN_ID, exit_status_of_part, is_supervised
@@ -181,7 +181,7 @@ class Dispatcher:
         self._sender_is_ready_again = False
         self._held: Leadership | None = None
         self._succession = Succession(TICK_SECONDS, TAKE_OVER_SECONDS)
-        self._silence = SilenceWatch(settings.lease_seconds)
+        self._silence = HeartbeatMonitor(settings.lease_seconds)
         self._refusals = Refusals()
         self._held_up_tasks, self._held_up_users = (
             LockedRows(forget_seconds=10.0),

@@ -14,7 +14,7 @@ from supervisor.store.counters.counters import Observation
 GATHER_SECONDS = 0.25
 
 
-class CallsSeen:
+class CallMetrics:
     """Collects durations.  Lives on the event loop."""
 
     def __init__(self, database: Database) -> None:

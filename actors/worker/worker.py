@@ -27,7 +27,7 @@ import structlog
 from actors.files.scratch import close_scratch, found_in, open_scratch
 from actors.worker.begun_leases import Begun
 from actors.worker.busy_slots import BusySlots
-from actors.worker.call_metrics import CallsSeen
+from actors.worker.call_metrics import CallMetrics
 from actors.worker.claim_listener import ClaimListener
 from actors.worker.event_loop import CLEANUP_SECONDS
 from actors.worker.held_offers import HeldOffers
@@ -147,7 +147,7 @@ class Worker:
         self.files = files
         self.work = work
         self.images = ImageProcesses(settings.image_processes)
-        self.calls_seen = CallsSeen(database)
+        self.calls_seen = CallMetrics(database)
         self.refusals = Refusals()
         self.providers: dict[str, Provider] = {}
         self.scratch = settings.data_dir

@@ -17,7 +17,7 @@ def next_size(size: int, seconds: float, *, within_seconds: float, most: int) ->
     return min(most, size + 1) if seconds < within_seconds / 2 else size
 
 
-class Pace:
+class Throttle:
     """Housekeeping for at most `seconds` seconds.  monotonic, sleep: the clock, for tests."""
 
     def __init__(

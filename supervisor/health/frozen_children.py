@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from supervisor.health.heartbeat_monitor import SilenceWatch
+from supervisor.health.heartbeat_monitor import HeartbeatMonitor
 
 SILENT_SECONDS = 15.0
 START_SECONDS = 120.0
@@ -21,8 +21,8 @@ class FrozenChildren:
 
     def __init__(self, silent_seconds: float = SILENT_SECONDS, start_seconds: float = START_SECONDS) -> None:
         self._silent_seconds = silent_seconds
-        self._beaten = SilenceWatch(silent_seconds)
-        self._starting = SilenceWatch(start_seconds)
+        self._beaten = HeartbeatMonitor(silent_seconds)
+        self._starting = HeartbeatMonitor(start_seconds)
 
     def silent(self, beats: Mapping[str, int], now: float) -> list[str]:
         """The children to be killed.  beats: {child: its number of beats}; now: monotonic seconds."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-class SilenceWatch:
+class HeartbeatMonitor:
     """lease_seconds: how long the same beat may be seen before its sender counts as dead."""
 
     def __init__(self, lease_seconds: float) -> None:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from supervisor.core.errors import NoRoom
 from supervisor.objects.disk_space import NO_ROOM
-from supervisor.pictures.decode_budget import PixelRoom
+from supervisor.pictures.decode_budget import DecodeBudget
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -97,7 +97,7 @@ class ImageChild:
         request: dict[str, Any],
         files: Sequence[BinaryIO],
         on_progress: OnProgress,
-        room: PixelRoom,
+        room: DecodeBudget,
         deadline: asyncio.Timeout,
     ) -> list[dict[str, Any]]:
         assert self.process.stdout is not None

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class PixelRoom:
+class DecodeBudget:
     """Pixels that are being decoded.  A picture above the limit is decoded when it is alone."""
 
     def __init__(self, most: int) -> None:

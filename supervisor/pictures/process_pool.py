@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from supervisor.core.errors import NoRoom
 from supervisor.core.fair_turns import Turns
 from supervisor.pictures.child_process import ImageChild, ImageWorkFailed, OnProgress, start_child
-from supervisor.pictures.decode_budget import PixelRoom
+from supervisor.pictures.decode_budget import DecodeBudget
 
 
 class ImageProcesses:
@@ -42,7 +42,7 @@ class ImageProcesses:
             raise ValueError("size must be at least 1.")
         self._turns = Turns(size, most_each)
         self._program, self._stays_warm = program, stays_warm
-        self._room = PixelRoom(most_pixels)
+        self._room = DecodeBudget(most_pixels)
         self._idle: list[ImageChild] = []
         self._children: set[ImageChild] = set()
         self._replacing: set[asyncio.Task[None]] = set()

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import structlog
 
 from config.settings import Settings
-from supervisor.core.throttle import Pace
+from supervisor.core.throttle import Throttle
 from supervisor.database.interface.database import Database
 from supervisor.objects.object_store import FileStore
 from supervisor.store.retention import ageing, deletion_queue, orphan_scan
-from supervisor.store.retention.orphan_scan import Walk
+from supervisor.store.retention.orphan_scan import OrphanScan
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ SIGNATURE = "darkroom-store-id.txt"
 FOLDERS = ("inputs", "results", "uploads")
 
 
-def delete_doomed(database: Database, files: FileStore, pace: Pace) -> int:
+def delete_doomed(database: Database, files: FileStore, throttle: Throttle) -> int:
     """Delete the queued objects; how many.  Raises StoreAway, OSError: the next sweep goes on."""
 
     def batch() -> int:
@@ -43,10 +43,10 @@ def delete_doomed(database: Database, files: FileStore, pace: Pace) -> int:
             database.write(lambda tx: deletion_queue.forget(tx, keys)).result()
         return len(keys)
 
-    return pace.repeat(batch)
+    return throttle.repeat(batch)
 
 
-def doom_orphans(database: Database, settings: Settings, files: FileStore, pace: Pace) -> int:
+def doom_orphans(database: Database, settings: Settings, files: FileStore, throttle: Throttle) -> int:
     """Continue the search for files that no row names; how many were found.  Raises StoreAway, OSError."""
     if not settings.retention.orphan_days:
         return 0
@@ -69,7 +69,7 @@ def doom_orphans(database: Database, settings: Settings, files: FileStore, pace:
         database.write(lambda tx: orphan_scan.note(tx, after)).result()
         return len(listed) if after else 0
 
-    pace.repeat(batch)
+    throttle.repeat(batch)
     return found
 
 
@@ -91,7 +91,7 @@ def _oldest_in_use(settings: Settings, key: str) -> float:
     return grace
 
 
-def _is_ours(files: FileStore, walk: Walk) -> bool:
+def _is_ours(files: FileStore, walk: OrphanScan) -> bool:
     """Whether the store has our mark; a store without a mark gets ours."""
     try:
         opened = files.open(SIGNATURE)

@@ -33,7 +33,7 @@ class _Step(NamedTuple):
     joined: bool
 
 
-class FreshOrder:
+class WaitingOrderCache:
     """One process's reading of the waiting order.  Lives on one event loop."""
 
     def __init__(self, database: Database, settings: Settings) -> None:

@@ -33,7 +33,7 @@ from supervisor.core.queue_position import WaitingOrder
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.interface.life_lock import LifeLock
-from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.services.queue_position_cache import WaitingOrderCache
 from supervisor.store.tasks import cut_orders
 from supervisor.store.tasks.new_task import NewTask
 from supervisor.store.tasks.submit import Outcome, Submitted, submit_many
@@ -66,7 +66,7 @@ class Submissions:
     """Stores a process's submissions in batches.  Lives on one event loop."""
 
     def __init__(
-        self, settings: Settings, database: Database, order: FreshOrder, life: LifeLock | None = None
+        self, settings: Settings, database: Database, order: WaitingOrderCache, life: LifeLock | None = None
     ) -> None:
         self._settings, self._database, self._order, self._life = settings, database, order, life
         self._answered = _Answered(database, life)

@@ -16,7 +16,7 @@ import structlog
 
 from config.settings import Settings
 from supervisor.core.errors import RowsLocked
-from supervisor.core.throttle import Pace
+from supervisor.core.throttle import Throttle
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.database.interface.errors import DatabaseError
 from supervisor.database.open_life_lock import lives_on
@@ -88,8 +88,8 @@ def sweep(
     care = _Care(database, refusals or Refusals())
     return {
         **_rescue(database, settings, care),
-        **_prune_rows(database, settings, care, Pace(ROWS_SECONDS)),
-        **_prune_files(database, settings, files, Pace(FILES_SECONDS)),
+        **_prune_rows(database, settings, care, Throttle(ROWS_SECONDS)),
+        **_prune_files(database, settings, files, Throttle(FILES_SECONDS)),
     }
 
 
@@ -115,7 +115,7 @@ class _Care:
         """The step's result.  Raises RowsLocked for a row that another program has locked: the next run finds it."""
         return self._database.write(step, lock_seconds=LOCKED_ROW_SECONDS).result()
 
-    def repeat(self, what: str, pace: Pace, step: CarefulStep[int]) -> int:
+    def repeat(self, what: str, throttle: Throttle, step: CarefulStep[int]) -> int:
         """Run batches until nothing is left, or the time is used up; the sum of their results."""
         passed = 0
 
@@ -125,7 +125,7 @@ class _Care:
             passed += refused
             return done + refused
 
-        return self.kind(what, lambda: pace.repeat(batch) - passed)
+        return self.kind(what, lambda: throttle.repeat(batch) - passed)
 
     def kind(self, what: str, work: Callable[[], int]) -> int:
         """The result of the work.  If it is refused as a whole and no row can be named, the other work goes on."""
@@ -170,19 +170,21 @@ def _rescue(database: Database, settings: Settings, care: _Care) -> Counts:
     return counts
 
 
-def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace) -> Counts:
+def _prune_rows(database: Database, settings: Settings, care: _Care, throttle: Throttle) -> Counts:
     keep, feed_seconds = settings.retention, settings.feed_retention_seconds
 
     def plain(what: str, prune: Callable[[Transaction, int], int]) -> int:
-        return care.repeat(what, pace, lambda tx, aside: prune(tx, PRUNE_BATCH))
+        return care.repeat(what, throttle, lambda tx, aside: prune(tx, PRUNE_BATCH))
 
     def pruned(what: str, prune: Callable[[Transaction, int, Aside], int]) -> int:
-        return care.repeat(what, pace, lambda tx, aside: prune(tx, PRUNE_BATCH, aside))
+        return care.repeat(what, throttle, lambda tx, aside: prune(tx, PRUNE_BATCH, aside))
 
     def aged(what: str, prune: Callable[[Transaction, float, int, Aside], int], days: float) -> int:
         if not days:
             return 0
-        return care.repeat(what, pace, lambda tx, aside: prune(tx, days * DAY_SECONDS, PRUNE_BATCH, aside))
+        return care.repeat(
+            what, throttle, lambda tx, aside: prune(tx, days * DAY_SECONDS, PRUNE_BATCH, aside)
+        )
 
     counts = {
         "changes_pruned": plain("work_change", lambda tx, most: changes.prune(tx, feed_seconds, most)),
@@ -192,8 +194,8 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
         "events_pruned": aged("task_event", history.prune, keep.event_days),
         "remote_jobs_pruned": aged("remote_job", remote_jobs.prune, keep.remote_job_days),
         "audit_pruned": aged("audit", audit.prune, keep.audit_days),
-        "tasks_forgotten": _forget_tasks(database, keep.task_days * DAY_SECONDS, care, pace),
-        "uploads_forgotten": _forget_uploads(keep.upload_days * DAY_SECONDS, care, pace),
+        "tasks_forgotten": _forget_tasks(database, keep.task_days * DAY_SECONDS, care, throttle),
+        "uploads_forgotten": _forget_uploads(keep.upload_days * DAY_SECONDS, care, throttle),
     }
     database.write(lambda tx: workers.forget_old(tx, FORGET_WORKERS_SECONDS)).result()
     database.write(lambda tx: sweep_runs.forget_old(tx, FORGET_SWEEPS_SECONDS)).result()
@@ -211,7 +213,7 @@ def _prune_rows(database: Database, settings: Settings, care: _Care, pace: Pace)
     return counts
 
 
-def _forget_tasks(database: Database, after_seconds: float, care: _Care, pace: Pace) -> int:
+def _forget_tasks(database: Database, after_seconds: float, care: _Care, throttle: Throttle) -> int:
     """Type by type, because the index of finished tasks begins with the type."""
     if not after_seconds:
         return 0
@@ -220,10 +222,10 @@ def _forget_tasks(database: Database, after_seconds: float, care: _Care, pace: P
         return lambda tx, aside: ageing.forget_finished_tasks(tx, type_, after_seconds, FORGET_BATCH, aside)
 
     types = database.read(ageing.types_of_finished_tasks)
-    return sum(care.repeat("task_queue", pace, oldest_of(type_)) for type_ in types)
+    return sum(care.repeat("task_queue", throttle, oldest_of(type_)) for type_ in types)
 
 
-def _forget_uploads(after_seconds: float, care: _Care, pace: Pace) -> int:
+def _forget_uploads(after_seconds: float, care: _Care, throttle: Throttle) -> int:
     if not after_seconds:
         return 0
     forgotten: list[int] = []
@@ -235,17 +237,17 @@ def _forget_uploads(after_seconds: float, care: _Care, pace: Pace) -> int:
         forgotten.append(looked.forgotten)
         return looked.at
 
-    care.repeat("image", pace, lambda tx, _: ageing.expire_uploads(tx, after_seconds, FORGET_BATCH))
-    pace.repeat(forget)
+    care.repeat("image", throttle, lambda tx, _: ageing.expire_uploads(tx, after_seconds, FORGET_BATCH))
+    throttle.repeat(forget)
     return sum(forgotten)
 
 
-def _prune_files(database: Database, settings: Settings, files: FileStore, pace: Pace) -> Counts:
+def _prune_files(database: Database, settings: Settings, files: FileStore, throttle: Throttle) -> Counts:
     """The work on the file store; if the store is away, the next minute tries again."""
     counts = {"orphans_found": 0, "files_deleted": 0}
     try:
-        counts["orphans_found"] = doom_orphans(database, settings, files, pace)
-        counts["files_deleted"] = delete_doomed(database, files, pace)
+        counts["orphans_found"] = doom_orphans(database, settings, files, throttle)
+        counts["files_deleted"] = delete_doomed(database, files, throttle)
     except (StoreAway, OSError) as fault:
         log.warning("files_not_swept", reason=str(fault))
     return counts

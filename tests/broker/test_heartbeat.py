@@ -124,7 +124,7 @@ async def test_attempts_that_ended_during_a_heartbeat_are_reported_after_it(
 
 @pytest.fixture
 def begun(worker: Worker) -> list[tuple[str, int]]:
-    """Leases of the attempts that were begun; each goes on until the test ends."""
+    """UnackedMessages of the attempts that were begun; each goes on until the test ends."""
     found: list[tuple[str, int]] = []
 
     async def run(worker: Worker, running: Running, claim: Claim) -> None:

@@ -28,7 +28,7 @@ from supervisor.core.errors import (
 from supervisor.database.postgres import locked_steps
 from supervisor.schema.migrate import migrate
 from supervisor.services import submission_batcher
-from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.services.queue_position_cache import WaitingOrderCache
 from supervisor.services.submission_batcher import Submissions
 from supervisor.store.ledger import credits
 from supervisor.store.tasks import user_actions
@@ -71,7 +71,7 @@ def _new(user: str = "o-1", count: int = 1, **more: Any) -> NewTask:
 
 
 def _way(store: Store) -> Submissions:
-    return Submissions(store.settings, store.database, FreshOrder(store.database, store.settings))
+    return Submissions(store.settings, store.database, WaitingOrderCache(store.database, store.settings))
 
 
 def _kinds(outcomes: list[Outcome]) -> list[Any]:
@@ -153,7 +153,7 @@ def test_a_view_is_what_the_store_would_read(shop: Any) -> None:
 
 async def test_when_the_database_refuses_one_the_others_are_stored(shop: Any) -> None:
     here = shop()
-    way = Submissions(here.settings, here.database, FreshOrder(here.database, here.settings))
+    way = Submissions(here.settings, here.database, WaitingOrderCache(here.database, here.settings))
     await way.submit(_new(task_id="mine"))
     orders = [_new("o-2"), _new(task_id="mine"), _new("o-3", task_id="bad id"), _new("o-4")]
     with contextlib.closing(sqlite3.connect(here.settings.data_dir / "darkroom.db")) as other:
@@ -170,7 +170,7 @@ async def test_a_database_that_cannot_be_written_fails_the_batch_and_the_next_ba
     shop: Any,
 ) -> None:
     here = shop()
-    way = Submissions(here.settings, here.database, FreshOrder(here.database, here.settings))
+    way = Submissions(here.settings, here.database, WaitingOrderCache(here.database, here.settings))
     write, failed = here.database.write, 0
 
     def fail(step: Any) -> Any:
@@ -194,7 +194,7 @@ async def test_many_submissions_become_few_transactions(shop: Any) -> None:
     written: list[Any] = []
     write = here.database.write
     here.database.write = lambda step: (written.append(step), write(step))[1]
-    way = Submissions(here.settings, here.database, FreshOrder(here.database, here.settings))
+    way = Submissions(here.settings, here.database, WaitingOrderCache(here.database, here.settings))
     outcomes = await asyncio.gather(*(way.submit(_new(f"o-{n % 7}")) for n in range(200)))
     assert len({outcome.view["task_id"] for outcome in outcomes}) == 200
     assert len(written) < 10

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from supervisor.core.fair_turns import Turns
-from supervisor.pictures.decode_budget import PixelRoom
+from supervisor.pictures.decode_budget import DecodeBudget
 
 
 async def _asked(turns: Turns, whose: str, served: list[str]) -> asyncio.Task[None]:
@@ -87,7 +87,7 @@ async def test_abandoned_work_holds_its_place_until_it_has_ended() -> None:
 
 
 async def test_an_item_above_the_limit_waits_until_it_is_alone() -> None:
-    room = PixelRoom(10)
+    room = DecodeBudget(10)
     assert await room.take(8) == 8
     large = asyncio.create_task(room.take(50))
     await asyncio.sleep(0)
@@ -103,7 +103,7 @@ async def test_an_item_above_the_limit_waits_until_it_is_alone() -> None:
 
 
 async def test_a_room_without_a_bound_is_never_waited_for() -> None:
-    room = PixelRoom(0)
+    room = DecodeBudget(0)
     assert [await room.take(10**9) for _ in range(3)] == [0, 0, 0]
 
 

@@ -58,9 +58,9 @@ async def submit(request: web.Request) -> web.Response:
         headers |= {"Preference-Applied": f"wait={seconds}"} if has_waited else {}
         if has_waited and view["status"] in FINAL:
             return json_answer(
-                shown_task(await context.order.placed(view), context.links.link), headers=headers
+                shown_task(await context.queue_positions.placed(view), context.links.link), headers=headers
             )
-    return json_answer(accepted_task(await context.order.placed(view)), status=202, headers=headers)
+    return json_answer(accepted_task(await context.queue_positions.placed(view)), status=202, headers=headers)
 
 
 async def _estimate(request: web.Request) -> web.Response:
@@ -75,7 +75,7 @@ async def _estimate(request: web.Request) -> web.Response:
         told = await context.read(request, lambda tx: estimate(tx, context.settings, identity.user, order))
     except BadParams as bad:
         raise BadTask([(f"/params/{bad.member}", str(bad))], bad.code) from None
-    placed = await context.order.placed(told["view"])
+    placed = await context.queue_positions.placed(told["view"])
     members = ("queue_position", "eta_seconds")
     return json_answer(
         {"credits": told["credits"], "balance": told["balance"], **{each: placed[each] for each in members}}
@@ -134,7 +134,7 @@ async def show(request: web.Request) -> web.Response:
     if found is None:
         raise TaskNotFound(task_id)
     view, its_steps = found
-    shown = shown_task(await context.order.placed(view), context.links.link)
+    shown = shown_task(await context.queue_positions.placed(view), context.links.link)
     shown |= steps_with_links(its_steps, context.links.link)
     return json_answer(await with_large_data(context, view, shown))
 
@@ -186,7 +186,9 @@ async def list_tasks(request: web.Request) -> web.Response:
         )
     except ValueError:
         raise bad_cursor() from None
-    items = [shown_task(await context.order.placed(view), context.links.link) for view in page.items]
+    items = [
+        shown_task(await context.queue_positions.placed(view), context.links.link) for view in page.items
+    ]
     return json_answer(shown_page(page, items))
 
 
@@ -195,7 +197,7 @@ async def cancel(request: web.Request) -> web.Response:
     context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     view, is_replay = await _once(request, lambda tx: user_actions.cancel(tx, task_id, user))
     if not is_replay:
-        context.order.note_left(view)
+        context.queue_positions.note_left(view)
     return await _changed(context, view, is_replay)
 
 
@@ -216,7 +218,7 @@ async def retry(request: web.Request) -> web.Response:
         context.notices.refused(fault, user)
         raise
     if not is_replay:
-        context.order.note_joined(view)
+        context.queue_positions.note_joined(view)
     return await _changed(context, view, is_replay)
 
 
@@ -230,5 +232,5 @@ async def _once(request: web.Request, step: Step) -> tuple[View, bool]:
 
 
 async def _changed(context: Context, view: View, is_replay: bool) -> web.Response:
-    shown = shown_task(await context.order.placed(view), context.links.link)
+    shown = shown_task(await context.queue_positions.placed(view), context.links.link)
     return json_answer(shown, status=202, headers=REPLAYED if is_replay else None)

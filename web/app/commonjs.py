@@ -1,4 +1,4 @@
-"""The CommonJS twin of an ES module that ends with one `export { … };`: made at each request, so never outdated."""
+"""The CommonJS twin of an ES module that ends with one `export { … };`: made when web starts, so never outdated."""
 
 from __future__ import annotations
 

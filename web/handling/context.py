@@ -30,7 +30,7 @@ from supervisor.security.roles import serves
 from supervisor.security.secret import secret_before
 from supervisor.security.token_proof import Proof, is_revoked, owner_of
 from supervisor.security.tokens import Identity
-from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.services.queue_position_cache import WaitingOrderCache
 from supervisor.services.submission_batcher import Submissions
 from supervisor.store.ledger import credits
 from supervisor.store.limits import blocks, revocations
@@ -72,7 +72,7 @@ class Context:
     files: FileStore
     links: LinkSigner
     hub: Hub
-    order: FreshOrder
+    queue_positions: WaitingOrderCache
     submissions: Submissions
     life: LifeLock
     metrics: WebMetrics
@@ -172,7 +172,7 @@ def make_context(
     before = secret_before(settings)
     hub = Hub(metrics.count_deliveries)
     metrics.feed_clients.set_function(lambda: hub.stream_count)
-    order = FreshOrder(database, settings)
+    queue_positions = WaitingOrderCache(database, settings)
     life = open_life_lock(database, settings)
     return Context(
         settings=settings,
@@ -182,8 +182,8 @@ def make_context(
         secret_before=before,
         links=LinkSigner(secret, settings.file_link_seconds, before=before),
         hub=hub,
-        order=order,
-        submissions=Submissions(settings, database, order, life),
+        queue_positions=queue_positions,
+        submissions=Submissions(settings, database, queue_positions, life),
         life=life,
         metrics=metrics,
         notices=Notices(metrics),

@@ -86,7 +86,7 @@ async def find_tasks(request: web.Request) -> web.Response:
         )
     except ValueError:
         raise bad_cursor() from None
-    items = [await context.order.placed(each) for each in page.items]
+    items = [await context.queue_positions.placed(each) for each in page.items]
     return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
 
 
@@ -106,7 +106,7 @@ async def _find_by_filter(request: web.Request) -> web.Response:
         views = (user_actions.get(tx, each["task_id"]) for each in found)
         return [view for view in views if view is not None]
 
-    items = [await context.order.placed(each) for each in await context.read(request, find)]
+    items = [await context.queue_positions.placed(each) for each in await context.read(request, find)]
     return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": None})
 
 
@@ -120,7 +120,7 @@ async def show_task(request: web.Request) -> web.Response:
     )
     if found is None:
         raise TaskNotFound(task_id)
-    placed = await context.order.placed(found.pop("view"))
+    placed = await context.queue_positions.placed(found.pop("view"))
     position, eta = placed["queue_position"], placed["eta_seconds"]
     why = diagnose(found, position=position, eta_seconds=eta)
     return json_answer({**found, "why": why, "queue_position": position, "eta_seconds": eta})
@@ -130,7 +130,7 @@ async def cancel(request: web.Request) -> web.Response:
     """202 with the cancelled task; 409 when it has finished."""
     operator, task_id, context = operator_of(request), task_in_path(request), context_of(request)
     view = await write(request, lambda tx: operator_actions.cancel(tx, operator, task_id))
-    context.order.note_left(view)
+    context.queue_positions.note_left(view)
     return _done(view)
 
 
@@ -138,7 +138,7 @@ async def retry(request: web.Request) -> web.Response:
     """202 with the task, pending again and paid for again; 402, 409 as for its user."""
     operator, task_id, context = operator_of(request), task_in_path(request), context_of(request)
     view = await write(request, lambda tx: operator_actions.retry(tx, context.settings, operator, task_id))
-    context.order.note_joined(view)
+    context.queue_positions.note_joined(view)
     return _done(view)
 
 

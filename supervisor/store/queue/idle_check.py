@@ -20,7 +20,7 @@ _DUE = f"""EXISTS (SELECT 1 FROM task_queue WHERE {UNADMITTED})
 
 
 @dataclasses.dataclass(frozen=True)
-class IdleLook:
+class IdleCheck:
     """beats: {worker: its beat}, of those that live or drain.  wake: the dispatch counter, which stands still on
     PostgreSQL.
 
@@ -32,9 +32,9 @@ class IdleLook:
     is_due: bool
 
 
-def look(tx: Transaction) -> IdleLook:
+def look(tx: Transaction) -> IdleCheck:
     """A read of one moment."""
     beats = tx.ask("SELECT id, beat FROM worker WHERE state IN ('live','draining')")
     due = tx.ask(f"SELECT {_DUE.format(now=tx.now)}")
     wake = wake_counters.read(tx).dispatch
-    return IdleLook({row["id"]: row["beat"] for row in beats.all()}, wake, bool(due.value()))
+    return IdleCheck({row["id"]: row["beat"] for row in beats.all()}, wake, bool(due.value()))

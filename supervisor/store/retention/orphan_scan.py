@@ -21,17 +21,17 @@ _NOTE = Built(FileWalk.update(after_key=param("after")))
 
 
 @dataclasses.dataclass(frozen=True)
-class Walk:
+class OrphanScan:
     """store_id: the mark of this database in its store.  after: the last key that was checked."""
 
     store_id: str
     after: str
 
 
-def under_way(tx: Transaction) -> Walk | None:
+def under_way(tx: Transaction) -> OrphanScan | None:
     """The search that must continue or begin now; None until a day after the last one began."""
     row = tx.one(_UNDER_WAY, seconds=EVERY_SECONDS)
-    return None if row is None else Walk(row["store_id"], row["after_key"])
+    return None if row is None else OrphanScan(row["store_id"], row["after_key"])
 
 
 def begin(tx: Transaction) -> None:

@@ -17,7 +17,7 @@ from supervisor.database.interface.life_lock import LifeLock
 from supervisor.database.open_life_lock import lives_on, open_life_lock
 from supervisor.objects.open_store import open_file_store
 from supervisor.processes.parent_death import dying_with_us
-from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.services.queue_position_cache import WaitingOrderCache
 from supervisor.services.submission_batcher import Submissions
 from supervisor.services.sweep import sweep
 from supervisor.store.tasks import cut_orders, unanswered_orders, user_actions
@@ -228,7 +228,7 @@ def test_that_an_order_was_answered_is_stored_with_the_next_order(
     life = process()
 
     async def order_twice() -> list[str]:
-        order = FreshOrder(store.database, store.settings)
+        order = WaitingOrderCache(store.database, store.settings)
         submissions = Submissions(store.settings, store.database, order, life)
         made = []
         for _ in range(2):
@@ -246,7 +246,7 @@ def test_that_an_order_was_answered_is_stored_soon_though_no_other_comes(
     life = process()
 
     async def order_once() -> None:
-        order = FreshOrder(store.database, store.settings)
+        order = WaitingOrderCache(store.database, store.settings)
         submissions = Submissions(store.settings, store.database, order, life)
         submissions.answered(Unanswered("h", _task(await submissions.submit(_order()))))
         await until(lambda: not _rows(store), "it is stored")

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from metrics.database_collector import DatabaseCollector, read_values
 from metrics.families import cumulative
-from metrics.single_flight import OneAtATime
+from metrics.single_flight import SingleFlight
 from supervisor.database.interface.database import Text, Transaction
 from supervisor.store.counters.counters import BUCKETS
 from tests.conftest import DEADLINE_SECONDS, wait_until
@@ -126,7 +126,7 @@ class Clock:
 class TestOneAtATime:
     def test_a_reading_is_fresh_for_a_while(self) -> None:
         clock, readings = Clock(), iter(range(10))
-        latest = OneAtATime(lambda: next(readings), fresh_seconds=1.0, clock=clock)
+        latest = SingleFlight(lambda: next(readings), fresh_seconds=1.0, clock=clock)
         assert [latest.latest(DEADLINE_SECONDS), latest.latest(DEADLINE_SECONDS)] == [0, 0]
         clock.now += 0.99
         assert latest.latest(DEADLINE_SECONDS) == 0
@@ -142,7 +142,7 @@ class TestOneAtATime:
             assert go.wait(DEADLINE_SECONDS)
             return count
 
-        latest = OneAtATime(read, fresh_seconds=0.0)
+        latest = SingleFlight(read, fresh_seconds=0.0)
         current = latest._current
 
         def noted() -> Future[int]:
@@ -165,7 +165,7 @@ class TestOneAtATime:
             assert go.wait(DEADLINE_SECONDS)
             return count
 
-        latest = OneAtATime(read, fresh_seconds=60.0)
+        latest = SingleFlight(read, fresh_seconds=60.0)
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 latest.latest(0.01)
@@ -176,7 +176,7 @@ class TestOneAtATime:
     def test_an_error_is_reported_and_the_next_scrape_works(self) -> None:
         clock = Clock()
         results: Iterator[Callable[[], int]] = iter([lambda: 1 // 0, lambda: 7])
-        latest = OneAtATime(lambda: next(results)(), fresh_seconds=1.0, clock=clock)
+        latest = SingleFlight(lambda: next(results)(), fresh_seconds=1.0, clock=clock)
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
                 latest.latest(DEADLINE_SECONDS)
@@ -184,7 +184,7 @@ class TestOneAtATime:
         assert latest.latest(DEADLINE_SECONDS) == 7
 
     def test_its_thread_ends_with_it(self) -> None:
-        latest = OneAtATime(lambda: 1, fresh_seconds=1.0)
+        latest = SingleFlight(lambda: 1, fresh_seconds=1.0)
         assert latest.latest(DEADLINE_SECONDS) == 1
         thread = latest._thread
         assert thread is not None and thread.daemon

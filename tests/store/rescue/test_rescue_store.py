@@ -18,7 +18,7 @@ from supervisor.core.errors import LeaseLost
 from supervisor.core.rescue import Reason
 from supervisor.database.interface.database import Transaction
 from supervisor.database.open_wakeups import dispatch_wakeups
-from supervisor.health.heartbeat_monitor import SilenceWatch
+from supervisor.health.heartbeat_monitor import HeartbeatMonitor
 from supervisor.objects.open_store import open_file_store
 from supervisor.remote.job_states import Word
 from supervisor.services.sweep import sweep, sweep_now, sweep_this_minute
@@ -87,7 +87,7 @@ def _find_dead(who: str, store: Store) -> None:
             )
             up._mark_the_dead_of_last_time(store.database)
         case _:
-            watch = SilenceWatch(store.settings.lease_seconds)
+            watch = HeartbeatMonitor(store.settings.lease_seconds)
             beats = {"worker-1": 7}
             now = 0.0
             while not (silent := watch.silent(beats, now)):

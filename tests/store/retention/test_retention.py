@@ -18,7 +18,7 @@ from supervisor.core.claim import Claim
 from supervisor.core.errors import BadParams
 from supervisor.core.ids import new_ulid
 from supervisor.core.shown_images import keys_of
-from supervisor.core.throttle import Pace
+from supervisor.core.throttle import Throttle
 from supervisor.database.interface.database import Transaction
 from supervisor.objects.local_files import LocalFiles
 from supervisor.objects.object_store import StoreAway
@@ -529,10 +529,10 @@ def test_half_written_files_of_a_crashed_put_go_with_the_search(shop: Shop, sett
     assert not left.exists() and shop.keys() == ["uploads/ZZ/kept.jpg"]
 
 
-def one_batch() -> Pace:
+def one_batch() -> Throttle:
     """Time for one batch, and no more."""
     times = iter([0.0, 0.0, 0.0, 0.0, 99.0])
-    return Pace(1, monotonic=lambda: next(times), sleep=lambda _: None)
+    return Throttle(1, monotonic=lambda: next(times), sleep=lambda _: None)
 
 
 # --- how ---
@@ -549,7 +549,7 @@ def test_housekeeping_rests_four_times_as_long_as_it_works_and_stops_in_time() -
         now[0] += 0.1
         return 7
 
-    assert Pace(0.9, monotonic=lambda: now[0], sleep=sleep).repeat(batch) == 14
+    assert Throttle(0.9, monotonic=lambda: now[0], sleep=sleep).repeat(batch) == 14
     assert slept == pytest.approx([0.4, 0.4])
 
 

@@ -84,13 +84,13 @@ class DoorShop:
 
     def stall_answers(self, monkeypatch: pytest.MonkeyPatch, while_: Callable[[], bool]) -> None:
         """Orders at fal's queue are stored and not answered meanwhile: connections are to be cut in between."""
-        placed = self.web.context.order.placed
+        placed = self.web.context.queue_positions.placed
 
         async def placed_or_stalled(view: Any) -> Any:
             await until(lambda: not while_(), "orders are answered again")
             return await placed(view)
 
-        monkeypatch.setattr(self.web.context.order, "placed", placed_or_stalled)
+        monkeypatch.setattr(self.web.context.queue_positions, "placed", placed_or_stalled)
 
     async def held_of(self, user: str, count: int = 1) -> list[Claim]:
         """Claims of this user's orders that wait, once there are so many."""

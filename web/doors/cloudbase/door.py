@@ -259,9 +259,9 @@ async def _updated(request: web.Request, update: Update, call_id: str) -> int:
     done, moved = await finished(context.write(request, step))
     for view in moved:
         if update.status == "cancelled":
-            context.order.note_left(view)
+            context.queue_positions.note_left(view)
         else:
-            context.order.note_joined(view)
+            context.queue_positions.note_joined(view)
     return done
 
 

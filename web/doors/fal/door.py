@@ -92,7 +92,7 @@ async def _order(request: web.Request, target: Target) -> web.StreamResponse:
             view = submitted.view
             headers = {"x-fal-request-id": view["task_id"]}
             if target.what == "submit":
-                placed = await context.order.placed(view)
+                placed = await context.queue_positions.placed(view)
                 told = {
                     **status_of(placed, target.app, origin_of(request), with_logs=False),
                     **links_of(view["task_id"], target.app, origin_of(request)),
@@ -203,14 +203,14 @@ async def _cancel(request: web.Request, target: Target) -> web.Response:
             },
             status=400,
         )
-    context.order.note_left(view)
+    context.queue_positions.note_left(view)
     return json_answer({"status": "CANCELLATION_REQUESTED"}, status=202)
 
 
 async def _shown(request: web.Request, view: View, target: Target) -> dict[str, Any]:
     context = context_of(request)
     with_logs = dict(target.query).get("logs", "").lower() in ("1", "true")
-    placed = await context.order.placed(view)
+    placed = await context.queue_positions.placed(view)
     app = name_of(context.settings, DOOR, view["type"])
     return status_of(placed, app, origin_of(request), with_logs=with_logs)
 

@@ -151,7 +151,7 @@ async def cancel(request: web.Request) -> web.Response:
     context, task_id, user = context_of(request), task_in_path(request), user_of(request)
     try:
         view = await finished(context.write(request, lambda tx: user_actions.cancel(tx, task_id, user)))
-        context.order.note_left(view)
+        context.queue_positions.note_left(view)
     except AlreadyFinished:
         found = await context.read(request, lambda tx: task_views.get(tx, task_id, user))
         if found is None:

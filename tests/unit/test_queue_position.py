@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.database.interface.database import Transaction
 from supervisor.services import queue_position_cache
-from supervisor.services.queue_position_cache import FreshOrder
+from supervisor.services.queue_position_cache import WaitingOrderCache
 from supervisor.store.queue import queue_snapshot
 from supervisor.store.tasks import admission, task_views, user_actions
 from tests.support.houses.web_server import Web, running_web
@@ -69,20 +69,20 @@ async def test_one_reading_serves_all_callers_for_a_second(web: Web, monkeypatch
 
     monkeypatch.setattr(queue_snapshot, "read_order", counted)
     parts: Context = web.context
-    await asyncio.gather(*(parts.order.latest() for _ in range(100)))
+    await asyncio.gather(*(parts.queue_positions.latest() for _ in range(100)))
     assert len(read) == 1
     _submit(web, "o-1")
-    assert (await parts.order.latest()).pending == 0, "not looked again within the second"
+    assert (await parts.queue_positions.latest()).pending == 0, "not looked again within the second"
     monkeypatch.setattr(queue_position_cache, "AT_MOST_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(queue_position_cache, "PAUSES", 0)
-    assert (await parts.order.latest()).pending == 1
+    assert (await parts.queue_positions.latest()).pending == 1
     assert len(read) == 2
 
 
 async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = FreshOrder(web.database, web.settings)
+    order = WaitingOrderCache(web.database, web.settings)
     old = await order.latest()
     release = asyncio.Event()
 
@@ -105,7 +105,7 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
 
 
 async def test_the_processs_own_changes_are_seen_at_once(web: Web) -> None:
-    order = FreshOrder(web.database, web.settings)
+    order = WaitingOrderCache(web.database, web.settings)
     assert (await order.latest()).pending == 0
     views = [_submit(web, f"o-{n}") for n in range(3)]
     for view in views:
