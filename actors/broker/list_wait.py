@@ -35,6 +35,8 @@ class ListWait:
         """
         if self._connection is None:
             self._connection = self._client.connection_pool.get_connection()
+        elif self._connection.is_connected and readable(self._descriptors()[:1], 0):
+            self._connection.disconnect()  # the server closes what was idle for long; the next command opens another
         try:
             self._connection.send_command("BLMOVE", key, key, "LEFT", "LEFT", seconds)
             ready = readable(self._descriptors(), seconds + LATE_SECONDS)

@@ -76,6 +76,8 @@ class ClaimListener:
             await self._list.put_back()
             self._is_unsure = False
             self._note_presence()  # not after the wait: claims whose messages were lost begin now
+        if self._list.forget_loss():
+            self._came_back()
         popped = await self._list.pop(seconds=LOCAL_POP_SECONDS if self._list.tells_end else POP_SECONDS)
         if popped is None:
             return

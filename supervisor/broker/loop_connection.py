@@ -14,13 +14,18 @@ from typing import Any
 
 import redis
 
+from supervisor.database.interface.wakeups import readable
+
 _CHUNK = 1 << 16
 
 
 class LoopConnection:
     """For one caller at a time.  It is opened by the first question, and again by the next one after an error.
 
-    client: says how to connect.
+    It may end while nobody asks: servers and proxies close connections on which nothing was said for a while.  Then
+    nothing was under way, and the next question opens another one.  Whether the server is away, that one says.
+
+    client: says how to connect.  was_lost: whether it has ended so since this was set to False.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -31,17 +36,16 @@ class LoopConnection:
         self._answers: collections.deque[Any] = collections.deque()
         self._wanted = 0
         self._waiting: asyncio.Future[list[Any]] | None = None
-        self._lost: Exception | None = None  # why, if that was while nobody asked
+        self.was_lost = False
 
     async def ask(self, *commands: Sequence[str | bytes | float], seconds: float) -> list[Any]:
         """The answers to these commands, which are sent together.  seconds: the most time until the last answer.
 
         Raises redis.RedisError, OSError: the connection is closed, and some of them may have been carried out.
         """
-        lost, self._lost = self._lost, None
         try:
-            if lost is not None:
-                raise lost
+            if self._connection is not None and readable((self._socket.fileno(),), 0):
+                self._read()  # of its end the loop has perhaps not told yet
             if self._connection is None:
                 await self._open()
             packed = b"".join(part for each in commands for part in self._connection.pack_command(*each))
@@ -130,7 +134,7 @@ class LoopConnection:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error)
         else:
-            self._lost = error
+            self.was_lost = True
             self.close()
 
 

@@ -54,6 +54,12 @@ class WorkerList:
         waited_seconds = int(answered[0]) - int(asked[0]) + (int(answered[1]) - int(asked[1])) / 1_000_000
         return Popped(popped, time.monotonic() - asked_at - waited_seconds)
 
+    def forget_loss(self) -> bool:
+        """Whether the connection has ended since the last call while nothing was asked.  The server may have been
+        restarted meanwhile, without what its lists held."""
+        was_lost, self._connection.was_lost = self._connection.was_lost, False
+        return was_lost
+
     async def own(self) -> bool:
         """Own a popped message, so that it can't be taken any more; False if it was taken.
 

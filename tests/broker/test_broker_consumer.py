@@ -20,6 +20,7 @@ from actors.broker.broker import DarkroomBroker
 from actors.broker.consumer import WaitingConsumer
 from actors.broker.list_wait import ListWait
 from supervisor.broker.broker_client import open_client
+from supervisor.database.interface.wakeups import readable
 from tests.support.servers.broker_server import BrokerServer, darkroom_broker, hint
 
 
@@ -426,6 +427,21 @@ def test_a_wait_ends_at_an_interrupt_even_at_an_earlier_one(server):
     darkroom_broker(server).enqueue(hint("a"))
     assert wait.until_filled("dramatiq:tasks", 60.0), "it was for one wait only"
     wait.close()
+
+
+def test_a_wait_after_an_idle_connection_was_closed_has_another(server):
+    with server.client() as client:
+        client.config_set("timeout", 1)
+    wait = ListWait(open_client(server.address))
+    try:
+        assert not wait.until_filled("dramatiq:tasks", 0.01)
+        assert readable((wait._connection._sock.fileno(),), 90), "the server has closed it"
+        darkroom_broker(server).enqueue(hint("a"))
+        assert wait.until_filled("dramatiq:tasks", 60.0)
+    finally:
+        wait.close()
+        with server.client() as client:
+            client.config_set("timeout", 0)
 
 
 def test_a_message_of_a_stock_producer_is_found_at_once(server, broker, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
 
 from actors.worker import claim_listener
 from actors.worker.claim_listener import ClaimListener
@@ -340,6 +341,53 @@ def test_an_error_of_the_broker_is_an_answer() -> None:
     assert isinstance(error, redis.ResponseError) and str(error) == "NOPERM this user"
     with pytest.raises(ValueError, match="not known"):
         read_answer(b"HTTP/1.1 400 Bad Request\r\n", 0)
+
+
+@pytest.fixture
+def impatient(server: BrokerServer) -> Iterator[BrokerServer]:
+    """A server that closes what was idle for a second, the least that it can be told."""
+    with server.client() as client:
+        client.config_set("timeout", 1)
+    yield server
+    with server.client() as client:
+        client.config_set("timeout", 0)
+
+
+async def test_a_server_that_closes_idle_connections_does_not_count_as_away(
+    impatient: BrokerServer, quiet: Listening
+) -> None:
+    connection = quiet.listener._list._connection
+    with structlog.testing.capture_logs() as said:
+        quiet.start()
+        await _waits_at_its_list(quiet.lists)
+        quiet.has_room.clear()  # every slot is busy for a while
+        quiet.push()
+        await until(lambda: connection.was_lost, "the server has closed the connection")
+        quiet.has_room.set()
+        await until(lambda: quiet.taken, "the claim has begun")
+    assert not [each for each in said if each["event"] in ("broker_away", "broker_back")], said
+    assert quiet.came_back >= 1, "the server may have been started anew meanwhile"
+
+
+async def test_a_question_right_after_the_end_of_an_idle_connection_opens_another(
+    impatient: BrokerServer,
+) -> None:
+    with contextlib.closing(LoopConnection(open_client(impatient.address))) as connection:
+        await connection.ask(("PING",), seconds=90)
+        assert readable((connection._socket.fileno(),), 90), (
+            "its end lies there, and the loop has not read it"
+        )
+        assert await connection.ask(("PING",), seconds=90) == [b"PONG"]
+
+
+async def test_claims_are_sent_over_another_connection_after_an_idle_one_was_closed(
+    impatient: BrokerServer, quiet: Listening
+) -> None:
+    quiet.push()
+    (connection,) = quiet.lists._client.connection_pool._available_connections
+    assert await asyncio.to_thread(readable, (connection._sock.fileno(),), 90), "the server has closed it"
+    quiet.push()
+    assert quiet.lies_there()
 
 
 async def test_an_answer_that_a_held_event_loop_reads_late_has_come_and_its_connection_lives_on(
