@@ -13,6 +13,7 @@ from supervisor.cli.base import (
     WRONG_USAGE,
     Failed,
     WrongUsage,
+    check_secret_is_of,
     check_user,
     operator_of_command,
     settings_of_command,
@@ -110,7 +111,9 @@ def make(user: str, role: str, ttl_seconds: float, as_json: bool) -> None:
         raise WrongUsage(
             f"--ttl is {ttl_seconds:g}, but may be a number of seconds above 0 and up to ten years."
         )
-    secret = read_or_make_secret(settings_of_command())
+    settings = settings_of_command()
+    check_secret_is_of(settings, "token")
+    secret = read_or_make_secret(settings)
     try:
         made = make_user_token(secret, user, role, ttl_seconds=ttl_seconds)  # type: ignore[arg-type]
     except ValueError as error:

@@ -92,10 +92,16 @@ class Api:
             async with self._session.request(method, urljoin(self.address, path), **options) as response:
                 body = await response.read()
                 if response.status >= 400:
-                    raise ApiError(_sentence(response.status, body))
+                    raise ApiError(self._refusal(response.status, body))
                 return dict(orjson.loads(body)) if body else {}
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise _unreachable(self.address, error) from None
+
+    def _refusal(self, status: int, body: bytes) -> str:
+        is_without_token = status == 401 and not self._headers
+        return _sentence(status, body) + (
+            " Set DARKROOM_TOKEN to one of its tokens." if is_without_token else ""
+        )
 
     async def upload(self, picture: Path) -> str:
         """The id of the uploaded picture."""
@@ -131,7 +137,7 @@ class Api:
                 timeout=aiohttp.ClientTimeout(total=None, sock_read=SILENCE_SECONDS),
             ) as response:
                 if response.status != 200:
-                    raise ApiError(_sentence(response.status, await response.read()))
+                    raise ApiError(self._refusal(response.status, await response.read()))
                 path = named(response.content_type)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:
@@ -183,7 +189,7 @@ class Api:
             if response.status in AWAY:
                 raise aiohttp.ClientError  # the service is restarting, or its proxy answers
             if response.status != 200:
-                raise ApiError(_sentence(response.status, await response.read()))
+                raise ApiError(self._refusal(response.status, await response.read()))
             rest = b""
             async for chunk in response.content.iter_any():
                 *whole, rest = (rest + chunk).split(b"\n\n")

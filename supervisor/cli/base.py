@@ -6,10 +6,11 @@ import getpass
 import os
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import Settings, SettingsError, is_loopback, load_settings
 
 if TYPE_CHECKING:
     from supervisor.store.operators.audit import Operator
@@ -46,6 +47,19 @@ def settings_of_command() -> Settings:
         return load_settings()
     except SettingsError as error:
         raise WrongUsage(str(error)) from None
+
+
+def check_secret_is_of(settings: Settings, what: str) -> None:
+    """Raises WrongUsage where DARKROOM_URL names another host's service and no secret is here: a new one would be made,
+    and the service would refuse all that is made with it.  what: is to be made."""
+    from supervisor.security.secret import FILE_NAME
+
+    is_elsewhere = settings.url and not is_loopback(urlsplit(settings.url).hostname or "")
+    if is_elsewhere and settings.secret is None and not (settings.data_dir / FILE_NAME).exists():
+        raise WrongUsage(
+            f"The secret of {settings.url} is not here, and that service refuses a {what} that is made with another: "
+            "run this on a host of the system, or set DARKROOM_SECRET to the same."
+        )
 
 
 def check_user(user: str) -> None:

@@ -17,6 +17,7 @@ from config.settings import Settings
 from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
 from supervisor.cli.shown.output import json_option, print_either, print_json, print_table
 from supervisor.cli.shown.timeline import cost_lines, log_lines, step_lines, timeline_lines, webhook_lines
+from supervisor.core.errors import SettingFault
 
 STATUSES = ("pending", "processing", "ai_processing", "completed", "failed", "cancelled")
 OF_THE_STORE_ALONE = (
@@ -29,6 +30,7 @@ OF_THE_STORE_ALONE = (
 HOW_TO_ACT = (
     "(“Cancel”, “Try again” and the rest: on the page /ops, or `darkroom cancel ID`, `darkroom retry ID`.)"
 )
+MOST_BY_HTTP = 100  # rows of a list in one answer
 Task = dict[str, Any]
 
 
@@ -57,8 +59,12 @@ def list_tasks(
     said = {name: value for name, value in (("text", text), ("code", code)) if value is not None}
     if said:
         found = _find_tasks(settings, {**said, **({"status": status} if status else {})}, limit)
-    elif settings.url and not stuck:
-        query = {"limit": str(min(limit, 100))} | ({"status": status} if status else {})
+    elif settings.url and stuck:
+        found = list(ask(settings, "GET", "/v1/ops/tasks", params={"stuck": "true"})["items"])
+        found = [task for task in found if status in (None, task["status"])][:limit]
+        reasons = {task["task_id"]: task["stuck"] for task in found}
+    elif settings.url:
+        query = {"limit": str(min(limit, MOST_BY_HTTP))} | ({"status": status} if status else {})
         found = list(ask(settings, "GET", "/v1/tasks", params=query)["items"])
     else:
         found, reasons = _read_tasks(settings, status, stuck, limit)
@@ -223,10 +229,23 @@ def with_database(settings: Settings, use: Callable[[Any], Any]) -> Any:
 
     database = open_database(settings)
     try:
-        check_version(database, settings)
+        try:
+            check_version(database, settings)
+        except SettingFault as fault:
+            raise _with_advice(settings, fault) from None
         return use(database)
     finally:
         database.close()
+
+
+def _with_advice(settings: Settings, fault: SettingFault) -> Exception:
+    """Where the address of a service is set, it may be meant, and not the database here."""
+    if not settings.url:
+        return fault
+    return WrongUsage(
+        f"{fault} Without DARKROOM_TOKEN this command acts on the database of this host; to act at {settings.url}, set "
+        "DARKROOM_TOKEN."
+    )
 
 
 def read_database(settings: Settings, query: Callable[[Any], Any]) -> Any:
@@ -279,17 +298,15 @@ def _find_tasks(settings: Settings, words: dict[str, str], limit: int) -> list[T
 def _read_tasks(
     settings: Settings, status: str | None, stuck: bool, limit: int
 ) -> tuple[list[Task], dict[str, str]]:
-    from supervisor.store.recovery import stuck_tasks
+    from supervisor.store.recovery import stuck_views
     from supervisor.store.tasks import user_actions
 
     def read(tx: Any) -> tuple[list[Task], dict[str, str]]:
         if not stuck:
             return user_actions.page(tx, None, status=status, limit=limit).items, {}
-        reasons = stuck_tasks.stuck_ids(tx)
-        views = [
-            view for task_id in list(reasons)[:limit] if (view := user_actions.get(tx, task_id)) is not None
-        ]
-        return [view for view in views if status in (None, view["status"])], reasons
+        found = stuck_views.read(tx, limit)
+        views = [view for view, _ in found if status in (None, view["status"])]
+        return views, {view["task_id"]: reason for view, reason in found}
 
     found: tuple[list[Task], dict[str, str]] = read_database(settings, read)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from supervisor.cli.base import WrongUsage, settings_of_command
+from supervisor.cli.base import WrongUsage, check_secret_is_of, settings_of_command
 from supervisor.cli.shown.output import json_option, print_either
 
 
@@ -30,6 +30,7 @@ def cloudbase(name: str, as_json: bool) -> None:
     from supervisor.security.secret import read_or_make_secret
 
     settings = settings_of_command()
+    check_secret_is_of(settings, "key")
     try:
         of_id = secret_id(name)
     except ValueError as error:

@@ -28,22 +28,19 @@ def costs(since: str | None, as_json: bool) -> None:
     darkroom costs --since 2026-12-01
     darkroom costs --since 2026-12-01 --json | jq '.costs[] | select(.unit == "USD")'
     """
-    from supervisor.cli.operate import read_database
     from supervisor.store.ledger import provider_costs
 
     moment = _moment(since)
-    settings: Settings = settings_of_command()
-    spent, taken = read_database(
-        settings,
-        lambda tx: (provider_costs.totals_since(tx, moment), provider_costs.credits_since(tx, moment)),
-    )
+    told = _seen("costs", lambda tx, _: provider_costs.told_since(tx, moment), since=moment)
     if as_json:
-        by_type = [{**each._asdict(), "taken": each.debited - each.refunded} for each in taken]
-        print_json({"since": moment, "costs": [each._asdict() for each in spent], "credits": by_type})
+        print_json(told)
         return
     print_table(
         ("PROVIDER", "TYPE", "REQUESTS", "COST", "UNIT"),
-        ((each.provider, each.type, str(each.requests), each.cost, each.unit) for each in spent),
+        (
+            (each["provider"], each["type"], str(each["requests"]), each["cost"], each["unit"])
+            for each in told["costs"]
+        ),
         right=("REQUESTS", "COST"),
     )
     click.echo("")
@@ -51,16 +48,16 @@ def costs(since: str | None, as_json: bool) -> None:
         ("TYPE", "DEBITED", "REFUNDED", "CREDITS TAKEN"),
         (
             (
-                each.type or "(forgotten)",
-                str(each.debited),
-                str(each.refunded),
-                str(each.debited - each.refunded),
+                each["type"] or "(forgotten)",
+                str(each["debited"]),
+                str(each["refunded"]),
+                str(each["taken"]),
             )
-            for each in taken
+            for each in told["credits"]
         ),
         right=("DEBITED", "REFUNDED", "CREDITS TAKEN"),
     )
-    if not spent:
+    if not told["costs"]:
         click.echo(f"no service has said a cost since {moment}", err=True)
 
 
@@ -176,7 +173,7 @@ def _overview(settings: Settings) -> dict[str, Any]:
 def _history(hours: int) -> Any:
     from supervisor.store.operators import week_history
 
-    return _seen(f"history?hours={hours}", lambda tx, _: week_history.read(tx, hours))
+    return _seen("history", lambda tx, _: week_history.read(tx, hours), hours=str(hours))
 
 
 def _dead_letters() -> Any:
@@ -185,13 +182,13 @@ def _dead_letters() -> Any:
     return _seen("dead-letters", dead_letters.read)
 
 
-def _seen(path: str, read: Callable[[Any, Settings], Any]) -> Any:
+def _seen(path: str, read: Callable[[Any, Settings], Any], **query: str) -> Any:
     """What the service of DARKROOM_URL answers at this address of the operators, or what this reads here."""
     from supervisor.cli.operate import ask, read_database
 
     settings = settings_of_command()
     if settings.url:
-        return ask(settings, "GET", f"/v1/ops/{path}")
+        return ask(settings, "GET", f"/v1/ops/{path}", params=query)
     return read_database(settings, lambda tx: read(tx, settings))
 
 

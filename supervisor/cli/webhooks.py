@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+from urllib.parse import quote
+
 import click
 
-from supervisor.cli.base import Failed, operator_of_command, settings_of_command
-from supervisor.cli.operate import read_database, write_database
+from config.settings import Settings
+from supervisor.cli.base import Failed, check_secret_is_of, operator_of_command, settings_of_command
+from supervisor.cli.operate import MOST_BY_HTTP, acts_elsewhere, ask, read_database, write_database
 from supervisor.cli.shown.output import json_option, print_either, print_json, print_table
 
 
@@ -24,10 +28,9 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
     """
     if ctx.invoked_subcommand is not None:
         return
-    from supervisor.store.webhooks import deliveries as outbox
     from supervisor.store.webhooks.webhook_attempts import without_query
 
-    found = read_database(settings_of_command(), lambda tx: outbox.page(tx, failed=failed, limit=limit))
+    found = _page(settings_of_command(), failed, limit)
     if as_json:
         print_json(found)
         return
@@ -52,6 +55,16 @@ def webhooks(ctx: click.Context, failed: bool, limit: int, as_json: bool) -> Non
         click.echo("no webhooks", err=True)
 
 
+def _page(settings: Settings, failed: bool, limit: int) -> list[dict[str, Any]]:
+    """The newest, of the service of DARKROOM_URL or of the database here."""
+    from supervisor.store.webhooks import deliveries as outbox
+
+    if settings.url:
+        query = {"failed": str(failed).lower(), "limit": str(min(limit, MOST_BY_HTTP))}
+        return list(ask(settings, "GET", "/v1/ops/webhooks", params=query)["items"])
+    return list(read_database(settings, lambda tx: outbox.page(tx, failed=failed, limit=limit)))
+
+
 @webhooks.command()
 @click.argument("webhook_id", metavar="ID")
 @json_option
@@ -63,9 +76,12 @@ def resend(webhook_id: str, as_json: bool) -> None:
     from supervisor.core.errors import WebhookNotFound
     from supervisor.store.operators import operator_actions
 
-    operator = operator_of_command()
+    operator, settings = operator_of_command(), settings_of_command()
     try:
-        write_database(settings_of_command(), lambda tx: operator_actions.resend(tx, operator, webhook_id))
+        if acts_elsewhere(settings):
+            ask(settings, "POST", f"/v1/ops/webhooks/{quote(webhook_id, safe='')}/resend")
+        else:
+            write_database(settings, lambda tx: operator_actions.resend(tx, operator, webhook_id))
     except WebhookNotFound:
         raise Failed(f"There is no webhook {webhook_id}; `darkroom webhooks` lists them.") from None
     print_either(as_json, {"id": webhook_id, "state": "waiting"}, f"{webhook_id} is waiting")
@@ -76,7 +92,10 @@ def secret() -> None:
     """Print the key for receivers' verification, and nothing else; several while one is being replaced."""
     from supervisor.webhooks.signing_keys import webhook_keys
 
-    for key in webhook_keys(settings_of_command()):
+    settings = settings_of_command()
+    if settings.webhooks.secret is None:
+        check_secret_is_of(settings, "key")
+    for key in webhook_keys(settings):
         click.echo(key)
 
 

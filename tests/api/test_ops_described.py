@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import BaseModel
 
 from config.provider import Provider
 from supervisor.store.limits import pauses
@@ -29,6 +30,7 @@ from web.openapi.ops_task_schemas import (
     OpsResent,
     OpsSwept,
 )
+from web.openapi.ops_user_schemas import OpsCosts, OpsDeliveries
 
 PARAMS = {"images": ["https://example.org/a.jpg"]}
 TWO = {"images": PARAMS["images"] * 2}
@@ -103,7 +105,14 @@ async def test_answers_match_their_description(web: Web, told: Callable[..., Any
     ):
         assert seen[name], f"there is something in {name}"
     assert seen["webhooks"]["addresses"] and seen["troubles"]
-    answers = [(OpsOverview, seen), (OpsFoundTasks, await told("GET", "/v1/ops/tasks"))]
+    answers: list[tuple[type[BaseModel], Any]] = [
+        (OpsOverview, seen),
+        (OpsFoundTasks, await told("GET", "/v1/ops/tasks")),
+    ]
+    stuck = await told("GET", "/v1/ops/tasks?stuck=true")
+    sent, costs = await told("GET", "/v1/ops/webhooks"), await told("GET", "/v1/ops/costs")
+    assert stuck["items"] and sent["items"] and costs["credits"]
+    looked = [(OpsFoundTasks, stuck), (OpsDeliveries, sent), (OpsCosts, costs)]
     for name, task_id in made.items():
         examined = await told("GET", f"/v1/ops/tasks/{task_id}")
         assert examined["events"], name
@@ -126,6 +135,6 @@ async def test_answers_match_their_description(web: Web, told: Callable[..., Any
         (OpsExaminedTask, await told("GET", f"{ask}/{made['failed']}")),
         (OpsOverview, await told("GET", "/v1/ops/overview")),
     ]
-    for model, answer in answers:
+    for model, answer in (*answers, *looked):
         model.model_validate_json(json.dumps(answer), strict=True)
     assert {model for model, _ in answers} == set(OPS_ANSWERS)

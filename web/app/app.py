@@ -51,7 +51,7 @@ from web.http.problems import BAR, SHAPES, answer_problems, expect_100_continue,
 from web.http.request_ids import tell_request_id
 from web.limits.rate_limits import keep_counts, obey_quotas, tell_standing
 from web.openapi.description import DESCRIPTION, Description, show_openapi
-from web.operators import bulk_actions, dead_letters, ops, users, week_history
+from web.operators import bulk_actions, costs, dead_letters, ops, users, webhooks, week_history
 from web.operators.ops_samples import keep_samples
 from web.sharing import archives, shares
 
@@ -159,6 +159,8 @@ ADDRESSES = (
     Address("POST", "/v1/ops/bulk/{bulk_id}/resume", bulk_actions.resume, "resumeBulkAction", 202),
     Address("GET", "/v1/ops/history", week_history.show_history, "showHistory"),
     Address("GET", "/v1/ops/dead-letters", dead_letters.show_dead_letters, "showDeadLetters"),
+    Address("GET", "/v1/ops/costs", costs.show_costs, "showCosts"),
+    Address("GET", "/v1/ops/webhooks", webhooks.list_webhooks, "listWebhooks"),
     Address("GET", "/v1/ops/blocked", users.list_blocked, "listBlocked"),
     Address("GET", "/v1/ops/users/{user}", users.show, "showUser"),
     Address("POST", "/v1/ops/users/{user}/block", users.block, "blockUser"),

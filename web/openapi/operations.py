@@ -627,6 +627,12 @@ OPERATIONS |= {
             _STATUS,
             _TYPE,
             _CURSOR,
+            parameter(
+                "query",
+                "stuck",
+                {"type": "boolean", "enum": [True]},
+                "Only those that the next sweep would rescue.",
+            ),
             parameter("query", "code", {"type": "string"}, "Only those with this error code."),
             parameter("query", "text", {"type": "string"}, "Only those whose error says this."),
             parameter("query", "provider", {"type": "string"}, "Only those that asked this service."),

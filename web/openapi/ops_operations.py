@@ -100,6 +100,26 @@ OPS_OPERATIONS: dict[str, Operation] = {
         "What was given up: failed tasks by reason, refused orders of Dramatiq producers, webhooks.",
         {200: Answer("Of the last week.", ops_user_schemas.OpsDeadLetters)},
     ),
+    "showCosts": Operation(
+        "Operators",
+        "What services said they cost, by provider, type and unit, beside the credits that were taken.",
+        {200: Answer("Exact sums.", ops_user_schemas.OpsCosts), 422: problem("That is no time.")},
+        parameters=(
+            parameter("query", "since", {"type": "string", "format": "date-time"}, "This month if left out."),
+        ),
+    ),
+    "listWebhooks": Operation(
+        "Operators",
+        "Webhook deliveries, newest first.",
+        {
+            200: Answer("So many.", ops_user_schemas.OpsDeliveries),
+            422: problem("A query parameter is wrong."),
+        },
+        parameters=(
+            parameter("query", "failed", {"type": "boolean"}, "Only those that were given up."),
+            parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100}, "20 if left out."),
+        ),
+    ),
     "listBlocked": Operation(
         "Operators",
         "The users who are blocked, the newest first.",

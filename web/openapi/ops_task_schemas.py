@@ -25,8 +25,10 @@ class OpsFoundTask(ClosedAnswer):
     queue_position: Annotated[int | None, Field(ge=0, description="0 is next; null unless pending.")]
     eta_seconds: Count | None
     attempt: Count
+    max_attempts: Annotated[int, Field(ge=1)]
     error: TaskError | None
     created_at: Time
+    stuck: Annotated[StuckReason | None, Field(description="Why, with `stuck=true`; else left out.")] = None
 
 
 class OpsFoundTasks(ClosedAnswer):

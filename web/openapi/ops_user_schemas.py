@@ -162,21 +162,60 @@ class OpsRefusedOrder(ClosedAnswer):
     at: Time
 
 
-class OpsDeadWebhook(ClosedAnswer):
-    """A webhook that was given up."""
+class OpsDelivery(ClosedAnswer):
+    """A webhook, as it stands."""
 
     id: str
     task_id: Id
     user_openid: str
     url: Annotated[str, Field(description="Without its query.")]
     type: str
-    state: Literal["failed", "gone"]
+    state: Literal["waiting", "sending", "delivered", "failed", "gone"]
     attempts: Annotated[int, Field(ge=0)]
     last_status: int | None
     last_error: str | None
     created_at: Time
     due_at: Time
     ended_at: Time | None
+
+
+class OpsDeliveries(ClosedAnswer):
+    """Webhooks, the newest first."""
+
+    items: list[OpsDelivery]
+
+
+class OpsDeadWebhook(OpsDelivery):
+    """A webhook that was given up."""
+
+    state: Literal["failed", "gone"]
+
+
+class OpsSpent(ClosedAnswer):
+    """What a provider said that tasks of a type cost."""
+
+    provider: str
+    type: str
+    unit: str
+    requests: Annotated[int, Field(ge=1)]
+    cost: Annotated[str, Field(description="The exact sum, a decimal.")]
+
+
+class OpsTaken(ClosedAnswer):
+    """Credits that tasks of a type took."""
+
+    type: Annotated[str | None, Field(description="Null for tasks whose rows are deleted.")]
+    debited: int
+    refunded: int
+    taken: Annotated[int, Field(description="The debits less the refunds.")]
+
+
+class OpsCosts(ClosedAnswer):
+    """What was spent since a time."""
+
+    since: Time
+    costs: list[OpsSpent]
+    credits: list[OpsTaken]
 
 
 class OpsDeadLetters(ClosedAnswer):
@@ -285,5 +324,5 @@ class OpsBulkActions(ClosedAnswer):
 
 USER_ANSWERS: tuple[type[BaseModel], ...] = (
     OpsBlockedUsers, OpsBlock, OpsUser, OpsRevoked, OpsBulkPreview, OpsBulkAction, OpsBulkActions,
-    OpsHistory, OpsDeadLetters,
+    OpsHistory, OpsDeadLetters, OpsCosts, OpsDeliveries,
 )  # fmt: skip

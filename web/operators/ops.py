@@ -26,6 +26,7 @@ from supervisor.store.operators import (
     task_details,
     task_search,
 )
+from supervisor.store.recovery import stuck_views
 from supervisor.store.tasks import user_actions
 from web.api.tasks import STATUSES
 from web.handling.context import context_of
@@ -44,7 +45,7 @@ MOST_PAUSE_BYTES = 4096
 MOST_FOUND = 50
 FOUND = (
     "task_id", "user_openid", "type", "status", "stage", "progress", "queue_position", "eta_seconds", "attempt",
-    "error", "created_at",
+    "max_attempts", "error", "created_at",
 )  # fmt: skip
 
 
@@ -69,6 +70,8 @@ async def find_tasks(request: web.Request) -> web.Response:
     """200 with a page of tasks of any user, newest first."""
     viewer_of(request)
     context = context_of(request)
+    if "stuck" in request.query:
+        return await _find_stuck(request)
     if any(name in request.query for name in FILTERED_BY):
         return await _find_by_filter(request)
     user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
@@ -88,6 +91,17 @@ async def find_tasks(request: web.Request) -> web.Response:
         raise bad_cursor() from None
     items = [await context.queue_positions.placed(each) for each in page.items]
     return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
+
+
+async def _find_stuck(request: web.Request) -> web.Response:
+    """200 with the tasks that the next sweep would rescue, each with the reason."""
+    if request.query["stuck"] != "true":
+        raise unprocessable("/stuck", "stuck must be true, or left out.")
+    context = context_of(request)
+    found = await context.read(request, lambda tx: stuck_views.read(tx, MOST_FOUND))
+    placed = [(await context.order.placed(view), reason) for view, reason in found]
+    items = [{**{name: view[name] for name in FOUND}, "stuck": reason} for view, reason in placed]
+    return json_answer({"items": items, "next": None})
 
 
 FILTERED_BY = ("code", "text", "provider", "from", "to")

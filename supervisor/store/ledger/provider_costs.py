@@ -96,6 +96,21 @@ def credits_since(tx: Transaction, since: str) -> list[Taken]:
     return [Taken(row["type"], int(row["debited"]), int(row["refunded"])) for row in rows]
 
 
+def month_of(tx: Transaction) -> str:
+    """When this month began, by the database's clock, as `since` of the others."""
+    return f"{tx.value(f'SELECT {tx.as_text(tx.now)}')[:7]}-01T00:00:00.000Z"
+
+
+def told_since(tx: Transaction, since: str) -> dict[str, Any]:
+    """{since, costs, credits} as JSON: the rows of `totals_since`, and of `credits_since` with what was `taken`."""
+    taken = credits_since(tx, since)
+    return {
+        "since": since,
+        "costs": [each._asdict() for each in totals_since(tx, since)],
+        "credits": [{**each._asdict(), "taken": each.debited - each.refunded} for each in taken],
+    }
+
+
 def _added_up(rows: Iterable[Row]) -> Iterable[Total]:
     sums: dict[tuple[str, str, str], tuple[int, Decimal]] = {}
     for row in rows:
