@@ -180,7 +180,12 @@ class DatabaseBusy(Fault):
 
 
 class RowsLocked(DatabaseBusy):
-    """Another transaction has locked a row that the step needs.  Nothing was stored; try again."""
+    """Another transaction has locked a row that the step needs.  Nothing was stored; try again.
+
+    row: which row, as the server names it; empty if it does not.
+    """
+
+    row = ""
 
 
 class AccountLocked(RowsLocked):

@@ -54,4 +54,12 @@ def as_fault(error: BaseException) -> BaseException:
         return error
     fault = _FAULTS.get(state, DatabaseBusy)(sentence)
     fault.__cause__ = error
+    if isinstance(fault, RowsLocked):
+        fault.row = _row_of(error)
     return fault
+
+
+def _row_of(error: BaseException) -> str:
+    """The row at whose lock a statement waited: the first line of what the server says of the place."""
+    diagnosis = getattr(getattr(error, "orig", error), "diag", None)
+    return str(getattr(diagnosis, "context", None) or "").partition("\n")[0]

@@ -197,7 +197,7 @@ class PostgresDatabase(Database):
         if locked is None:
             return
         if one.lock_seconds is None:
-            self._locked.set_aside(one)
+            self._locked.set_aside(one, locked)
         else:
             self._give_up(one, locked)
 
