@@ -99,15 +99,7 @@ class Tailer:
                 if self._hub.is_idle and last - looked < usual_seconds:
                     continue  # no feed is open, so an old cursor does no harm
                 looked = last
-                if not await self.run_once(heard) and heard.is_commit and not self._hub.is_idle:
-                    await self._look_again(wakeups.look_again_seconds)
-
-    async def _look_again(self, pauses: tuple[float, ...]) -> None:
-        """The event may have come a moment before the commit was visible."""
-        for seconds in pauses:
-            await asyncio.sleep(seconds)
-            if await self.run_once():
-                return
+                await self.run_once(heard)
 
     async def _publish(self, page: list[Change]) -> None:
         offered = 0

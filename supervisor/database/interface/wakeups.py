@@ -36,10 +36,10 @@ NOTHING = Heard(is_commit=False)
 class Wakeups(abc.ABC):
     """Wake-ups of one database for one process.  Opened on first use; one thread or one loop waits.
 
-    safety_seconds: how often `listen` yields without an event.  look_again_seconds: an event may come a moment before
-    its commit is visible; a listener that finds nothing reads again after each of these.  Empty where events come after
-    their commits, and only for changes that concern the listener.  heeds_commits: False while nobody needs them, so
-    that they need not end a wait.
+    safety_seconds: how often `listen` yields without an event.  look_again_seconds: for callers of `wait`, as an event
+    may come a moment before its commit is visible; a caller that finds nothing reads again after each of these.  Empty
+    where events come after their commits, and only for changes that concern the listener.  heeds_commits: False while
+    nobody needs them, so that they need not end a wait.
     """
 
     safety_seconds: float
@@ -58,6 +58,10 @@ class Wakeups(abc.ABC):
     @abc.abstractmethod
     def hear(self, timeout_seconds: float) -> Heard | None:
         """Block until something was committed, `interrupt` was called, or the time is over, which is None."""
+
+    def hear_visible(self, timeout_seconds: float) -> Heard | None:
+        """`hear`, but it returns when the commit is visible."""
+        return self.hear(timeout_seconds)
 
     def wait(self, timeout_seconds: float) -> bool:
         """`hear`, for callers that read all changes anyway."""
@@ -78,7 +82,8 @@ class Wakeups(abc.ABC):
         os.close(self._stop_write)
 
     async def listen(self) -> AsyncIterator[Heard]:
-        """A wake-up for every batch of commits, and one at least every safety_seconds; waits in a thread of its own."""
+        """A wake-up for every batch of commits once they are visible, and one at least every safety_seconds; waits in a
+        thread of its own."""
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
         stopped = threading.Event()
@@ -86,7 +91,7 @@ class Wakeups(abc.ABC):
 
         def watch() -> None:
             while not stopped.is_set():
-                waiting.append(self.hear(self.safety_seconds) or NOTHING)
+                waiting.append(self.hear_visible(self.safety_seconds) or NOTHING)
                 loop.call_soon_threadsafe(woken.set)
 
         thread = threading.Thread(target=watch, name="wakeups", daemon=True)

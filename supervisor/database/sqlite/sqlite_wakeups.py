@@ -18,6 +18,10 @@ SAFETY_SECONDS = 0.25
 POLL_SECONDS = 0.02
 HAS_INOTIFY = sys.platform.startswith("linux")
 LOOK_AGAIN_SECONDS = (0.0002, 0.0003, 0.0004, 0.0006, 0.001, 0.002, 0.005)
+# The same for a thread that does nothing else.  The first bytes of a commit cause the event.  Its end comes when they
+# are on the disk: after 2 to 12 ms, on a slow disk later.
+VISIBLE_SECONDS = (0.0002, 0.0003, 0.0005, *[0.001] * 15, *[0.002] * 10, 0.01, 0.02, 0.04)
+SHORTEST_WAIT_SECONDS = 0.001  # shorter pauses need no end before their time
 
 
 class SqliteWakeups(Wakeups):
@@ -32,10 +36,18 @@ class SqliteWakeups(Wakeups):
         self._database = database
         self._inotify: _WalWatch | None = None
         self._version = -1
+        self._commit_began = False
 
     def hear(self, timeout_seconds: float) -> Heard | None:
         woken = self._wait_for_event(timeout_seconds) if HAS_INOTIFY else self._poll(timeout_seconds)
         return SOMETHING if woken else None
+
+    def hear_visible(self, timeout_seconds: float) -> Heard | None:
+        self._commit_began = False
+        heard = self.hear(timeout_seconds)
+        if self._commit_began:
+            self._wait_for_its_end()
+        return heard
 
     def version(self) -> int:
         return self._database.data_version()
@@ -48,16 +60,41 @@ class SqliteWakeups(Wakeups):
 
     def _wait_for_event(self, timeout_seconds: float) -> bool:
         if self._inotify is None:
-            self._database.data_version()  # a reader held open keeps the -wal file there
+            self._version = self._database.data_version()  # a reader held open keeps the -wal file there
             self._inotify = _WalWatch(self._database.path)
         commits = (self._inotify.fileno(),) if self.heeds_commits else ()  # they stay for the next wait
         ready = readable((*commits, self._stop_read), timeout_seconds)
         if self._stop_read in ready:
             os.read(self._stop_read, 4096)
-        if self._inotify.fileno() in ready and not self._inotify.drain():
+        if self._inotify.fileno() in ready:
+            self._commit_began = True
+            self._take_events()
+        return bool(ready)
+
+    def _take_events(self) -> None:
+        assert self._inotify is not None
+        if not self._inotify.drain():
             self._inotify.close()  # the -wal file was replaced: watch the new one
             self._inotify = None
-        return bool(ready)
+
+    def _wait_for_its_end(self) -> None:
+        """Until a commit is visible that was not visible at the last call.  A commit that was may have caused an event
+        since."""
+        pauses, end = iter(VISIBLE_SECONDS), time.monotonic() + self.safety_seconds
+        while (version := self.version()) == self._version and self._inotify is not None:
+            pause = next(pauses, None)
+            if pause is None or time.monotonic() > end:
+                return
+            if pause < SHORTEST_WAIT_SECONDS:
+                time.sleep(pause)
+                continue
+            ready = readable((self._inotify.fileno(), self._stop_read), pause)
+            if self._stop_read in ready:
+                return
+            if ready:
+                self._take_events()
+                pauses = iter(VISIBLE_SECONDS)
+        self._version = version
 
     def _poll(self, timeout_seconds: float) -> bool:
         end = time.monotonic() + timeout_seconds

@@ -103,6 +103,66 @@ def test_a_commit_that_nobody_needs_ends_no_wait_and_is_heard_when_somebody_does
     assert wakeups.wait(DEADLINE_SECONDS)
 
 
+@pytest.fixture
+def watched(database: SqliteDatabase) -> Iterator[SqliteWakeups]:
+    """Wake-ups by inotify."""
+    if not HAS_INOTIFY:
+        pytest.skip("this system has no inotify")
+    made = SqliteWakeups(database)
+    made.wait(0)
+    yield made
+    made.close()
+
+
+def test_a_listener_is_woken_when_a_commit_is_visible_and_not_when_its_first_bytes_are_written(
+    watched: SqliteWakeups, producer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk takes milliseconds for the rest; a listener that read in vain meanwhile came too late after it."""
+    _quiet(watched)
+    before, looks = watched.version(), 0
+
+    def version() -> int:  # of a slow disk
+        nonlocal looks
+        looks += 1
+        return before if looks <= 10 else before + 1
+
+    watched.hear_visible(0)
+    monkeypatch.setattr(watched, "version", version)
+    monkeypatch.setattr(watched, "_version", before)
+    producer.execute(INSERT)
+    assert watched.hear_visible(DEADLINE_SECONDS)
+    assert looks == 11
+
+
+def test_a_listener_waits_for_a_commit_that_does_not_end_no_longer_than_for_none(
+    watched: SqliteWakeups, producer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _quiet(watched)
+    monkeypatch.setattr(watched, "version", lambda: 7)
+    monkeypatch.setattr(watched, "_version", 7)
+    producer.execute(INSERT)
+    assert watched.hear_visible(DEADLINE_SECONDS)
+
+
+def test_an_interrupt_ends_the_wait_for_the_end_of_a_commit(
+    watched: SqliteWakeups, producer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _quiet(watched)
+
+    def version() -> int:
+        watched.interrupt()
+        return 7
+
+    monkeypatch.setattr(watched, "version", version)
+    monkeypatch.setattr(watched, "_version", 7)
+    monkeypatch.setattr(sqlite_wakeups, "VISIBLE_SECONDS", (DEADLINE_SECONDS * 2,))
+    monkeypatch.setattr(watched, "safety_seconds", DEADLINE_SECONDS * 3)
+    producer.execute(INSERT)
+    begun = time.monotonic()
+    assert watched.hear_visible(DEADLINE_SECONDS)
+    assert time.monotonic() - begun < DEADLINE_SECONDS
+
+
 def test_an_interrupt_ends_the_wait_at_once_even_one_given_before(wakeups: Wakeups) -> None:
     _quiet(wakeups)
     wakeups.interrupt()
