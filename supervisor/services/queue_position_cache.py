@@ -1,8 +1,8 @@
 """The waiting order in memory: read at most once a second, only when it is needed, by one reader at a time.
 
-A long queue takes long to read (0.2 s for 100,000 tasks).  A request that comes meanwhile waits a moment for the new
-reading and then uses the old one, so that no submission waits long.  After a slow reading the next one is postponed, so
-that readings never take more than a fifth of the time, with any database.
+A long queue takes long to read (0.2 s for 100,000 tasks).  A request that comes in the first moment waits for the new
+reading until that moment is over, and then uses the old one, as later requests do.  So no submission waits long.  After
+a slow reading the next one is postponed, so that readings never take more than a fifth of the time, with any database.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger("darkroom.order")
 
 AT_MOST_EVERY_SECONDS = 1.0
 PAUSES = 5  # from the beginning of a reading to the next, as a multiple of its duration
-PATIENCE_SECONDS = 0.02
+PATIENCE_SECONDS = 0.02  # the first moment of a reading
 
 
 class _Step(NamedTuple):
@@ -41,23 +41,32 @@ class WaitingOrderCache:
         self._order: WaitingOrder | None = None
         self._begun_at = self._took = 0.0
         self._reading: asyncio.Task[None] | None = None
+        self._moment = asyncio.Event()  # set when a reading has ended, or taken longer than PATIENCE_SECONDS
         self._since: list[_Step] = []  # while a reading is under way
 
     async def latest(self) -> WaitingOrder:
         """The newest reading.  Raises the database's exceptions."""
         if (order := self.fresh()) is None:
-            if self._reading is None:
-                self._begun_at = time.monotonic()
-                self._since.clear()
-                self._reading = asyncio.create_task(self._read(), name="waiting order")
-                self._reading.add_done_callback(_note_failure)  # the waiting request may have gone on
-            reading = self._reading
-            await asyncio.wait({reading}, timeout=None if self._order is None else PATIENCE_SECONDS)
+            reading = self._reading or self._begin()
+            if self._order is None:
+                await asyncio.wait({reading})
+            else:
+                await self._moment.wait()  # one timer for all requests, as there may be hundreds
             if reading.done():
                 reading.result()
             order = self._order
         assert order is not None
         return order
+
+    def _begin(self) -> asyncio.Task[None]:
+        self._begun_at = time.monotonic()
+        self._since.clear()
+        moment = self._moment = asyncio.Event()
+        asyncio.get_running_loop().call_later(PATIENCE_SECONDS, moment.set)
+        reading = self._reading = asyncio.create_task(self._read(), name="waiting order")
+        reading.add_done_callback(lambda _: moment.set())
+        reading.add_done_callback(_note_failure)  # the waiting request may have gone on
+        return reading
 
     def fresh(self) -> WaitingOrder | None:
         """The newest reading; None if there is none, or if it is time for another."""

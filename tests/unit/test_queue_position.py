@@ -94,6 +94,9 @@ async def test_a_slow_reading_is_not_waited_for_when_there_is_an_older_one(
     monkeypatch.setattr(queue_position_cache, "PAUSES", 0)
     monkeypatch.setattr(web.database, "read_async", slow)
     assert await order.latest() is old
+    with pytest.raises(StopIteration) as ended:
+        order.latest().send(None)
+    assert ended.value.value is old, "the moment is over: a later request does not wait at all"
     view = _submit(web, "o-1")
     order.note_joined(view)
     release.set()
