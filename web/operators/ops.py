@@ -99,7 +99,7 @@ async def _find_stuck(request: web.Request) -> web.Response:
         raise unprocessable("/stuck", "stuck must be true, or left out.")
     context = context_of(request)
     found = await context.read(request, lambda tx: stuck_views.read(tx, MOST_FOUND))
-    placed = [(await context.order.placed(view), reason) for view, reason in found]
+    placed = [(await context.queue_positions.placed(view), reason) for view, reason in found]
     items = [{**{name: view[name] for name in FOUND}, "stuck": reason} for view, reason in placed]
     return json_answer({"items": items, "next": None})
 
