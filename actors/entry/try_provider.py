@@ -49,7 +49,8 @@ from supervisor.objects.object_store import FileStore
 from supervisor.objects.open_store import open_file_store
 from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.store.remote import remote_reports
-from supervisor.telemetry.logs import configure_logs, secret_filter
+from supervisor.telemetry.logs import configure_logs
+from supervisor.telemetry.secret_filter import secret_filter
 
 MOST_REPORT_BYTES = 1_048_576
 MOST_BODY_BYTES = 4000

@@ -112,7 +112,7 @@ def _database_error() -> type[Exception]:
 
 
 def _end(sentence: str, status: int) -> None:
-    from supervisor.telemetry.logs import secret_filter
+    from supervisor.telemetry.secret_filter import secret_filter
 
     with contextlib.suppress(SettingsError):
         sentence = secret_filter(load_settings())(sentence)

@@ -1,61 +1,35 @@
 """Logs of every part: structlog and the standard library's loggers through one formatter, to stderr.
 
 `console` is for people, `json` is one object a line.  Libraries that use the standard library's logging get the same
-format.  A last filter removes from each rendered line what must never be in a log: configured secrets, bearer tokens,
-tickets, signatures, passwords in addresses.  Repeated warnings and errors are counted (`core.repeated_lines`),
-so that errors about a full disk do not fill it further.
+format.  A last filter removes secrets from each rendered line (`secret_filter`).  Repeated warnings and errors are
+counted (`core.repeated_lines`), so that errors about a full disk do not fill it further.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
-import functools
 import io
-import json
 import logging
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable
 from datetime import UTC, datetime
 from typing import Any, TextIO
-from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import orjson
 import structlog
-from pydantic import BaseModel, SecretStr
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from config.settings import Settings, hide_password
+from config.settings import Settings
 from supervisor.core.repeated_lines import Repeated, RepeatedLines
-from supervisor.security.secret import FILE_NAME as SECRET_FILE
 from supervisor.telemetry import attempt_lines
-from supervisor.webhooks.signing_keys import derived_key
+from supervisor.telemetry.secret_filter import hide_named_secrets, secret_filter
 
-STARS = "***"
 REPEATED = "darkroom_repeated"  # the attribute of a record that represents repetitions
-_TOKENS = re.compile(
-    r"(?P<keep>\b(?:ticket|sig|token|code|secret|password|start\?key)="
-    r"|\bBearer\s+|\bBasic\s+(?=[\w+/-]{8})"
-    # A header in any form that logs have: `Authorization: Key abc`, `'X-Api-Key': 'abc'`, `(b'Cookie', b'a=b')`.
-    r"|(?i:\b(?:proxy-)?authorization|\bx-api-key|\b(?:set-)?cookie)[\"']*\s*[:=,]\s*b?[\"']?(?:[A-Za-z]+ (?=\S))?)"
-    r"[^\s&\"']+"
-    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # any JWT
-    r"|(?P<callback>/v1/callbacks/)[^\s\"'?]+"
-)
-# Parts, in lower case, of every pattern above.  Most lines hold none of them, and this check takes a hundredth of the
-# time.
-_MARKS = (
-    *("ticket=", "sig=", "token=", "code=", "secret=", "password=", "start?key="),
-    *("bearer ", "basic ", "authorization", "x-api-key", "cookie", "eyj", "/v1/callbacks/"),
-)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_URL_SAFE = str.maketrans("+/", "-_")
-_SECRET_NAMES = re.compile(r"(?i)(secret|password|authorization|api_?key|cookie|token|ticket)$")
-SHORTEST_SECRET = 6  # a shorter text would star out ordinary words
 
 
 def configure_logs(settings: Settings, part: str, *, stream: TextIO | None = None) -> None:
@@ -266,97 +240,6 @@ def _say_how_often(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event.pop("exc_info", None)
         event["repeated"] = repeated
     return event
-
-
-def secret_filter(settings: Settings) -> Callable[[str], str]:
-    """A function that removes secrets from a text: those of the settings, in every encoding, and texts that look like
-    one."""
-    texts = {form for secret in known_secrets(settings) for form in forms_of(secret)}
-    longest_first = sorted((text for text in texts if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
-    known = re.compile("|".join(map(re.escape, longest_first)))
-
-    def hide(text: str) -> str:
-        for form in longest_first:  # a loop takes half the time of `any`
-            if form in text:
-                text = known.sub(STARS, text)
-                break
-        lower = text.lower()
-        for mark in _MARKS:
-            if mark in lower:
-                text = _TOKENS.sub(lambda found: (found["keep"] or found["callback"] or "") + STARS, text)
-                break
-        return hide_password(text) if "://" in text or "password=" in text else text
-
-    return hide
-
-
-def known_secrets(settings: Settings) -> set[str]:
-    """Every secret value of the settings, the keys derived from them, and passwords in addresses."""
-    found = set(_secrets_in(settings))
-    for address in (
-        settings.database_url,
-        settings.database_listen_url,
-        settings.broker_url,
-        settings.storage_url,
-        settings.url,
-    ):
-        with contextlib.suppress(ValueError):
-            found |= {unquote(each) for each in (urlsplit(address).password,) if each}
-    if settings.secret is None:  # made once, and kept in a file
-        with contextlib.suppress(OSError, ValueError):
-            found.add((settings.data_dir / SECRET_FILE).read_text(encoding="ascii").strip())
-    signing = [
-        each.get_secret_value() for each in (settings.secret, settings.secret_before) if each is not None
-    ]
-    found |= {derived_key(each) for each in signing}
-    return {part for each in found for part in (each, *each.split()) if part}
-
-
-def forms_of(secret: str) -> set[str]:
-    """The encodings of one secret: plain, in an address, in JSON, in Python, in hex, in base64.
-
-    In base64 it may begin anywhere in a longer text, as in "Basic": only the characters that do not depend on the
-    neighbours are searched for.
-    """
-    data = secret.encode("utf-8", "surrogatepass")
-    forms = {
-        secret,
-        quote(secret, safe="", errors="replace"),
-        quote_plus(secret, errors="replace"),
-        data.hex(),
-    }
-    forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], data.hex().upper()}
-    for before in range(3):
-        whole = base64.b64encode(bytes(before) + data)
-        first, last = -(-before * 8 // 6), len(whole.rstrip(b"=")) - (1 if (before + len(data)) % 3 else 0)
-        inner = whole[first:last].decode()
-        forms |= {inner, inner.translate(_URL_SAFE)}
-    return forms
-
-
-def _secrets_in(value: Any) -> Iterator[str]:
-    """Every SecretStr in a table of settings, at any depth, so that new settings need no change here."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for each in value.__dict__.values():
-            yield from _secrets_in(each)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _secrets_in(each)
-
-
-def hide_named_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Star out every value with a name such as `token` or `api_key`."""
-    for name in event:
-        if _names_a_secret(name):
-            event[name] = STARS
-    return event
-
-
-@functools.lru_cache(maxsize=1024)
-def _names_a_secret(name: str) -> bool:
-    return _SECRET_NAMES.search(name) is not None
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -232,10 +233,14 @@ def test_ordinary_events_have_a_line_each(logged):
 
 
 def test_the_count_is_logged_without_a_further_line(logged, monkeypatch):
+    now = [100.0]
     monkeypatch.setattr("supervisor.core.repeated_lines.FIRST_SECONDS", 0.05)
+    monkeypatch.setattr("supervisor.telemetry.logs.time", SimpleNamespace(monotonic=lambda: now[0]))
     stream = logged("json")
     for _ in range(3):
         structlog.get_logger("ours").warning("write_delayed")
+    assert len(lines_of(stream)) == 1
+    now[0] += 1
     eventually("it is told", lambda: len(lines_of(stream)) == 2)
     assert lines_of(stream)[1]["repeated"].startswith("2 times in ")
 

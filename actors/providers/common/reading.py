@@ -15,7 +15,7 @@ from actors.providers.common.paths import BadPath, Path, parse_path
 from actors.providers.common.template import BadTemplate, MissingSecret
 from config.settings import Provider, Settings
 from supervisor.core.errors import SettingFault
-from supervisor.telemetry.logs import secret_filter
+from supervisor.telemetry.secret_filter import secret_filter
 
 T = TypeVar("T")
 

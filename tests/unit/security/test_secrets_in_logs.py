@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from config.settings import Settings, load_settings
 from supervisor.security.secret import read_or_make_secret
-from supervisor.telemetry.logs import STARS, forms_of, known_secrets, secret_filter
+from supervisor.telemetry.secret_filter import STARS, forms_of, known_secrets, secret_filter
 from supervisor.webhooks.signing_keys import webhook_keys
 
 PLACES = {
