@@ -19,6 +19,7 @@ from supervisor.cli.base import (
     settings_of_command,
 )
 from supervisor.cli.shown.output import json_option, print_either, print_json
+from supervisor.core.sentences import counted
 
 
 @click.command()
@@ -196,9 +197,13 @@ def grant(user: str, amount: int, reference: str | None, as_json: bool) -> None:
         given = write_database(settings, lambda tx: administration.grant(tx, operator, user, amount, unique))
         balance = given.balance
         if not given.is_new:
-            raise Failed(f"The reference {reference} was granted before; {given.user} has {balance} credits.")
+            raise Failed(
+                f"The reference {reference} was granted before; {given.user} has {counted(balance, 'credit')}."
+            )
     print_either(
-        as_json, {"user": user, "granted": amount, "balance": balance}, f"{user} has {balance} credits"
+        as_json,
+        {"user": user, "granted": amount, "balance": balance},
+        f"{user} has {counted(balance, 'credit')}",
     )
 
 

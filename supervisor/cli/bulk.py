@@ -16,6 +16,7 @@ import click
 from config.settings import Settings
 from supervisor.cli.base import Failed, WrongUsage, operator_of_command, settings_of_command
 from supervisor.cli.shown.output import json_option, print_json, print_table
+from supervisor.core.sentences import counted
 
 LOOK_EVERY_SECONDS = 0.5
 View = dict[str, Any]
@@ -253,7 +254,7 @@ def _tell(view: View, as_json: bool) -> None:
 
 
 def _tasks(seen: View) -> str:
-    return "1 task" if seen["count"] == 1 else f"{seen['count'] or 'no'} tasks"
+    return counted(seen["count"], "task") if seen["count"] else "no tasks"
 
 
 def _filter(view: View) -> str:

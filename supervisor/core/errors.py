@@ -5,6 +5,8 @@ Each fault's text is a sentence for the caller; the docstring says what to do.
 
 from __future__ import annotations
 
+from supervisor.core.sentences import counted
+
 
 class Fault(Exception):
     """The store can't do what it was asked.  Nothing was changed."""
@@ -89,7 +91,7 @@ class InsufficientCredits(Fault):
     """The user's balance does not cover the price.  Grant credits, then submit again."""
 
     def __init__(self, price: int, balance: int) -> None:
-        super().__init__(f"This costs {price} credits and the balance is {balance}.")
+        super().__init__(f"This costs {counted(price, 'credit')} and the balance is {balance}.")
         self.price, self.balance = price, balance
 
 
@@ -105,7 +107,7 @@ class TooManyOpenTasks(Fault):
 
     def __init__(self, limit: int, retry_after_seconds: int) -> None:
         super().__init__(
-            f"You have {limit} open tasks already, which is the limit; wait until one has finished."
+            f"You have {counted(limit, 'open task')} already, which is the limit; wait until one has finished."
         )
         self.retry_after_seconds = retry_after_seconds
 
@@ -114,7 +116,9 @@ class QueueFull(Fault):
     """The whole queue is full.  Try again later."""
 
     def __init__(self, limit: int, retry_after_seconds: int) -> None:
-        super().__init__(f"The queue holds {limit} waiting tasks, which is the limit; try again later.")
+        super().__init__(
+            f"The queue holds {counted(limit, 'waiting task')}, which is the limit; try again later."
+        )
         self.retry_after_seconds = retry_after_seconds
 
 

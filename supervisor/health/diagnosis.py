@@ -67,13 +67,13 @@ WHY = {
     " `limits.rps` and your quota there; “Cancel” gives the credits back.",
     "pending.died": "Its worker died under it, as {deaths} did so far; at {most_deaths} it is failed with"
     " its refund. It is due at {due_at}, “Release” makes it due now.",
-    "pending.suspect": "Workers have died under it {deaths} times, so it may be what kills them: it runs"
-    " with few others like it, at last alone, and at {most_deaths} deaths it is failed with its refund. No"
+    "pending.suspect": "Workers have died under it {deaths|time|times}, so it may be what kills them: it runs"
+    " with few others like it, at last alone, and at {most_deaths|death|deaths} it is failed with its refund. No"
     " free slot helps; “Cancel” ends it now.",
-    "pending.user_limit": "Its user {user} has {running} tasks running, which is the limit"
+    "pending.user_limit": "Its user {user} has {running|task|tasks} running, which is the limit"
     " (RUNNING_TASKS_PER_USER {limit}): it begins when one of them ends.",
-    "pending.type_limit": "{running} tasks of its type {type} run, which is the limit (MAX_RUNNING {limit}):"
-    " it begins when one of them ends.",
+    "pending.type_limit": "As many tasks of its type {type} run as may ({running}), which is the limit"
+    " (MAX_RUNNING {limit}): it begins when one of them ends.",
     "pending.unknown": "{position} wait ahead of it for a free slot; when it will be done is not known. If"
     " it does not move, its service has no room.",
     "pending.failed": "Attempt {attempt} failed ({error}); the next is due at {due_at}. “Release” makes"

@@ -78,23 +78,23 @@ SENTENCES = {
     ),
     "deadly_task": (
         WARN,
-        "Workers have died {deaths} times under the task {subject} of {user} ({type}); at {most_deaths} it is failed"
-        " with its refund. If it is what kills them, cancel it.",
+        "Workers have died {deaths|time|times} under the task {subject} of {user} ({type}); at {most_deaths} it is"
+        " failed with its refund. If it is what kills them, cancel it.",
     ),
     "type_fails": (
         BAD,
-        "{failed} of the last {ended} {subject} tasks have failed, most as {error_code}: {message} Look at its service"
-        " and its settings; “Pause” keeps more from failing.",
+        "Of the last {ended|task|tasks} of {subject} {failed} failed, most as {error_code}: {message} Look at its"
+        " service and its settings; “Pause” keeps more from failing.",
     ),
     "rate_limited": (
         WARN,
-        "{subject} has refused {count} requests in the last minute, since they are too many ({message}) Its tasks wait"
-        " and no attempt is counted. Ask it for more, or lower its limits.rps or limits.concurrency.",
+        "{subject} has refused {count|request|requests} in the last minute, for it is asked too often ({message}) Its"
+        " tasks wait and no attempt is counted. Ask it for more, or lower its limits.rps or limits.concurrency.",
     ),
     "at_capacity": (
         WARN,
-        "{subject} had no room for {count} requests in the last minute ({message}) Its tasks wait and no attempt is"
-        " counted.",
+        "{subject} had no room for {count|request|requests} in the last minute ({message}) Its tasks wait and no"
+        " attempt is counted.",
     ),
     "wrong_settings": (
         BAD,
@@ -103,32 +103,32 @@ SENTENCES = {
     ),
     "provider_trouble": (
         WARN,
-        "The last {troubles} requests to {subject} ended in trouble: {reason} At {most_troubles} in a row nothing more"
-        " is sent to it for a while.",
+        "The newest requests to {subject} ended in trouble ({troubles}): {reason} At {most_troubles} in a row nothing"
+        " more is sent to it for a while.",
     ),
     "queue_full": (
         BAD,
-        "The queue holds {pending} waiting tasks, and LIMITS__PENDING_TASKS is {limit}: new orders are answered 503"
-        " ({times} so far). Add workers, or raise the limit.",
+        "The queue holds {pending|waiting task|waiting tasks}, and LIMITS__PENDING_TASKS is {limit}: new orders are"
+        " answered 503 ({times} so far). Add workers, or raise the limit.",
     ),
     "queue_was_full": (
         WARN,
-        "The queue was full a moment ago, and orders were answered 503 ({times}). It holds {pending} waiting tasks now;"
-        " LIMITS__PENDING_TASKS is {limit}. Add workers, or raise the limit.",
+        "The queue was full a moment ago, and orders were answered 503 ({times}). It holds {pending|waiting task|"
+        "waiting tasks} now; LIMITS__PENDING_TASKS is {limit}. Add workers, or raise the limit.",
     ),
     "no_credits": (
         WARN,
-        "Orders were refused for lack of credits (users: {users}), {subject}'s {times} times since {first_at}:"
+        "Orders were refused for lack of credits (users: {users}), {subject}'s {times|time|times} since {first_at}:"
         " `darkroom credits grant` gives them more.",
     ),
     "user_limit": (
         WARN,
-        "Orders were refused beyond LIMITS__OPEN_TASKS_PER_USER (users: {users}), {subject}'s {times} times since"
+        "Orders were refused beyond LIMITS__OPEN_TASKS_PER_USER (users: {users}), {subject}'s {times|time|times} since"
         " {first_at}.",
     ),
     "user_storms": (
         WARN,
-        "The user {subject} storms us ({what}): {times} times too many since {first_at}. Look at their client;"
+        "The user {subject} storms us ({what}): {times|time|times} too many since {first_at}. Look at their client;"
         " `darkroom token revoke` shuts them out.",
     ),
     "disk_full": (BAD, "{text} Until then nothing is accepted and nothing finishes; nothing is lost."),
@@ -181,7 +181,7 @@ SENTENCES = {
     ),
     "queue_busy": (
         WARN,
-        "The oldest {subject} task has waited {oldest_seconds}, and all {slots} slots are busy: add workers, or wait.",
+        "The oldest {subject} task has waited {oldest_seconds}, and no slot of {slots} is free: add workers, or wait.",
     ),
     "no_worker_for_type": (
         BAD,

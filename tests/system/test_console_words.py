@@ -11,6 +11,14 @@ from web.openapi import schemas
 
 WORDS = (STATIC / "words.js").read_text(encoding="utf-8")
 FROM_THE_SERVER = ("stage.", "error.")
+# Told to programs, or on pages that are not the console's.
+NOT_TOLD_THERE = {
+    "bad_link", "bad_target", "cancelled", "encoded_body", "method_not_allowed", "model_not_found",
+    "more_than_expected", "not_a_form", "not_json", "not_json_type", "not_migrated", "not_releasable",
+    "origin_not_allowed", "reference_reused", "still_in_progress", "too_many_logins",
+    "version_not_found", "wechat_blocked", "wechat_busy", "wechat_not_set_up", "wechat_timeout",
+    "wechat_unavailable",
+}  # fmt: skip
 A_STAGE = re.compile(
     r"""(?:progress|report|Running)\((?:[^"\n]*, |stage=)"([a-zA-Z ]+)"|stage = '([a-z ]+)'"""
 )
@@ -45,3 +53,23 @@ def test_every_stage_and_error_code_of_the_server_is_known_in_chinese() -> None:
     assert len(stages) > 15
     assert {f"stage.{stage}" for stage in stages - FINAL} <= known
     assert {f"error.{code}" for code in get_args(schemas.ErrorCode)} <= known
+
+
+def test_every_kind_of_refusal_that_the_console_may_meet_is_known_in_chinese() -> None:
+    kinds = {
+        kind
+        for path in (ROOT / "web").rglob("*.py")
+        for kind in re.findall(r'\bkind="([a-z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert len(kinds) > 40 and kinds >= NOT_TOLD_THERE
+    assert {f"error.{kind}" for kind in kinds - NOT_TOLD_THERE} <= names_of("CHINESE")
+
+
+def test_numbers_stand_with_a_noun_of_their_number() -> None:
+    """In both pages' English no plural follows a number that may be one; what has a sentence for one has it apart."""
+    for name in ("words.js", "ops-words.js"):
+        english = (STATIC / name).read_text(encoding="utf-8").partition("const CHINESE")[0]
+        bare = re.findall(
+            r'"([\w.]+)": "[^"]*\{\w+\} (?:requests|tasks|pictures|files|credits|days|works|times)\b', english
+        )
+        assert [each for each in bare if not each.endswith(".many")] == [], name

@@ -49,7 +49,7 @@ def test_why_a_task_is_where_it_is_is_said_alike_by_page_and_command_line() -> N
         re.findall(r'^  "why\.([\w.]+)": "(.*)",$', WORDS.partition("const CHINESE")[2], re.MULTILINE)
     )
     for code, text in chinese.items():
-        assert set(re.findall(r"\{(\w+)\}", text)) == set(re.findall(r"\{(\w+)\}", WHY[code])), code
+        assert set(re.findall(r"\{(\w+)[|}]", text)) == set(re.findall(r"\{(\w+)[|}]", WHY[code])), code
     assert set(chinese) == set(WHY)
 
 
@@ -77,9 +77,9 @@ def test_a_trouble_says_the_same_values_in_both_languages() -> None:
         re.findall(r'^  "trouble\.([\w.]+)": "(.*)",$', WORDS.partition("const CHINESE")[2], re.MULTILINE)
     )
     for code, (_, english) in SENTENCES.items():
-        assert set(re.findall(r"\{(\w+)\}", chinese[code])) <= {
+        assert set(re.findall(r"\{(\w+)[|}]", chinese[code])) <= {
             "subject",
-            *re.findall(r"\{(\w+)\}", english),
+            *re.findall(r"\{(\w+)[|}]", english),
         }, code
 
 

@@ -2,6 +2,7 @@
 
 import { button, excerpt, make, mono, state, status, table, taskLink, userLink } from "./ops-elements.js";
 import { clock, tell } from "./ops-words.js";
+import { errorWords } from "./words.js";
 
 const CONDITIONS = ["code", "text", "type", "provider", "user", "from", "to"];
 
@@ -33,7 +34,7 @@ export function fields(types, providers) {
 /** Before anything is done: how many, which credits, and some of them. */
 export function preview(seen, acts) {
   const rows = seen.sample.map((each) => [taskLink(each.task_id, acts.task), userLink(each.user_openid, acts.user), each.type, status(each.status),
-    clock(each.finished_at ?? each.created_at), each.error ? excerpt(`${each.error.code}: ${each.error.message}`) : "–"]);
+    clock(each.finished_at ?? each.created_at), each.error ? excerpt(`${each.error.code}: ${errorWords(each.error.code, each.error.message)}`) : "–"]);
   return [
     make("p", { class: "why" }, tell(`bulk.would.${seen.action}`, { n: seen.count, credits: seen.credits })),
     make("p", { class: "hint" }, told(seen.filter)),

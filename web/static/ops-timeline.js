@@ -2,6 +2,7 @@
 
 import { make } from "./ops-elements.js";
 import { clock, span, tell } from "./ops-words.js";
+import { errorWords } from "./words.js";
 
 /** events: the task's steps; deliveries: its webhooks, each with its `tries`. */
 export function timeline(events, deliveries) {
@@ -20,7 +21,7 @@ function detailsOf(each) {
   return [
     each.step ?? "", each.attempt ? tell("detail.attempt", each) : "", each.worker ? tell("detail.worker", { worker: each.worker.slice(-6) }) : "",
     each.run_after ? tell("detail.due", { time: clock(each.run_after) }) : "",
-    each.credits ? tell("detail.credits", { n: each.credits > 0 ? `+${each.credits}` : each.credits }) : "", each.error ? `${each.error.code}: ${each.error.message}` : "", each.error?.detail ?? "",
+    each.credits ? tell("detail.credits", { n: each.credits > 0 ? `+${each.credits}` : each.credits }) : "", each.error ? `${each.error.code}: ${errorWords(each.error.code, each.error.message)}` : "", each.error?.detail ?? "",
   ].filter(Boolean).join(", ");
 }
 

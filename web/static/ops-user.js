@@ -2,7 +2,7 @@
 
 import { button, excerpt, forAdmins, make, status, table, taskLink } from "./ops-elements.js";
 import { clock, tell } from "./ops-words.js";
-import { stageWords } from "./words.js";
+import { errorWords, stageWords } from "./words.js";
 
 export function user(seen, acts) {
   const who = seen.user, of = seen.block;
@@ -20,7 +20,7 @@ export function user(seen, acts) {
     ...part("user.refusals", [[tell("what")], [tell("reason.of")], [tell("count"), 1], [tell("since")], [tell("last")], [tell("error")]],
       seen.refusals.map((each) => [tell(`user.${each.what}`), each.what === "requests" ? tell(`notice.${each.reason}`) : each.reason, String(each.times), clock(each.first_at), clock(each.last_at), each.message || "–"])),
     ...part("user.ended", [[tell("task")], [tell("type")], [tell("status")], [tell("at")], [tell("error")]],
-      seen.ended.map((each) => [taskLink(each.task_id, acts.task), each.type, status(each.status), clock(each.finished_at), each.error ? excerpt(`${each.error.code}: ${each.error.message}`) : "–"])),
+      seen.ended.map((each) => [taskLink(each.task_id, acts.task), each.type, status(each.status), clock(each.finished_at), each.error ? excerpt(`${each.error.code}: ${errorWords(each.error.code, each.error.message)}`) : "–"])),
     ...part("user.ledger", [[tell("at")], [tell("user.amount"), 1], [tell("what")], [tell("task")]],
       seen.entries.map((each) => [clock(each.at), each.amount > 0 ? `+${each.amount}` : String(each.amount), tell(`entry.${each.kind}`), each.task_id ? taskLink(each.task_id, acts.task) : "–"])),
   ];

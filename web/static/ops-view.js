@@ -4,7 +4,7 @@ import { button, forAdmins, kindOf, make, mono, state, status, table, taskLink, 
 import { timeline } from "./ops-timeline.js";
 import { logs } from "./ops-week.js";
 import { clock, pieces, span, tell, told } from "./ops-words.js";
-import { stageWords } from "./words.js";
+import { errorWords, stageWords } from "./words.js";
 
 /** Values as a sentence says them: spans, times, and the others as they are. */
 const said = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) =>
@@ -103,7 +103,7 @@ export function webhooks({ webhooks: of }, acts) {
 }
 
 export function failures(seen, acts) {
-  const rows = seen.failures.map((each) => [mono(each.code), each.type, String(each.count), each.message, clock(each.last_at), taskLink(each.last_task, acts.task)]);
+  const rows = seen.failures.map((each) => [mono(each.code), each.type, String(each.count), errorWords(each.code, each.message), clock(each.last_at), taskLink(each.last_task, acts.task)]);
   return table(tell("failures"), [[tell("code")], [tell("type")], [tell("count"), 1], [tell("error")], [tell("last")], [tell("task")]], rows);
 }
 

@@ -2,6 +2,7 @@
 
 import { make, mono, table, taskLink, userLink } from "./ops-elements.js";
 import { clock, span, tell } from "./ops-words.js";
+import { errorWords } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg", WIDTH = 600, HEIGHT = 80;
 const CHARTS = [
@@ -57,7 +58,7 @@ export function deploys({ deploys: made }) {
 export function dead(seen, acts) {
   return [
     ...table(tell("dead.tasks", { days: seen.days }), [[tell("type")], [tell("code")], [tell("count"), 1], [tell("error")], [tell("last")], [tell("task")]],
-      seen.tasks.map((each) => [each.type, mono(each.code), String(each.count), each.message, clock(each.last_at), each.last_task ? taskLink(each.last_task, acts.task) : "–"])),
+      seen.tasks.map((each) => [each.type, mono(each.code), String(each.count), errorWords(each.code, each.message), clock(each.last_at), each.last_task ? taskLink(each.last_task, acts.task) : "–"])),
     ...table(tell("dead.orders"), [[tell("at")], [tell("user")], [tell("type")], [tell("reason.of")]],
       seen.orders.map((each) => [clock(each.at), each.user_openid ? userLink(each.user_openid, acts.user) : "–", each.type, each.reason])),
     ...table(tell("dead.webhooks"), [[tell("task")], [tell("user")], [tell("address")], [tell("attempts"), 1], [tell("last.error")], [tell("at")]],

@@ -1,6 +1,6 @@
 /** The words of the operators' page in two languages; which one is read is the console's choice. */
 
-import { spoken } from "./words.js";
+import { filled, spoken } from "./words.js";
 
 const ENGLISH = {
   "skip": "Skip to what is wrong", "title": "Operations", "language.other": "中文", "console": "Console", "api": "HTTP API", "metrics": "Metrics",
@@ -18,16 +18,16 @@ const ENGLISH = {
   "status.pending": "pending", "status.processing": "processing", "status.ai_processing": "ai_processing", "status.completed": "completed", "status.failed": "failed", "status.cancelled": "cancelled",
   "process.waiting": "waiting", "process.starting": "starting", "process.ready": "ready", "process.stopping": "stopping", "process.stopped": "stopped",
   "of.task": "task", "of.user": "user", "of.bulk": "many tasks", "of.worker": "worker", "of.type": "type", "of.provider": "AI service", "of.token": "token", "of.sweep": "sweep",
-  "did.retried": "{n} tried again", "did.released": "{n} released", "did.failed": "{n} failed", "did.changes_pruned": "{n} changes deleted", "did.keys_pruned": "{n} keys deleted", "did.reports_pruned": "{n} reports deleted", "did.webhooks_pruned": "{n} webhooks deleted",
-  "did.events_pruned": "{n} events deleted", "did.remote_jobs_pruned": "{n} requests deleted", "did.audit_pruned": "{n} records deleted", "did.tasks_forgotten": "{n} tasks deleted", "did.uploads_forgotten": "{n} uploads deleted", "did.orphans_found": "{n} files without an owner", "did.files_deleted": "{n} files deleted",
+  "did.retried": "{n} tried again", "did.released": "{n} released", "did.failed": "{n} failed", "did.changes_pruned": "{n|change|changes} deleted", "did.keys_pruned": "{n|key|keys} deleted", "did.reports_pruned": "{n|report|reports} deleted", "did.webhooks_pruned": "{n|webhook|webhooks} deleted",
+  "did.events_pruned": "{n|event|events} deleted", "did.remote_jobs_pruned": "{n|request|requests} deleted", "did.audit_pruned": "{n|record|records} deleted", "did.tasks_forgotten": "{n|task|tasks} deleted", "did.uploads_forgotten": "{n|upload|uploads} deleted", "did.orphans_found": "{n|file|files} without an owner", "did.files_deleted": "{n|file|files} deleted",
   "block": "Block", "unblock": "Unblock", "grant": "Grant", "revoke": "Revoke tokens",
   "role.viewer": "viewer", "role.operator": "operator", "role.admin": "admin", "role.command": "command line",
   "bulk": "Many tasks at once", "bulk.new": "Try again, cancel or release by a filter", "bulk.look": "Show what it would concern", "bulk.any": "any",
   "bulk.code": "Error code", "bulk.text": "Words of the error", "bulk.type": "Type", "bulk.provider": "AI service", "bulk.user": "User", "bulk.status": "Status", "bulk.from": "From", "bulk.to": "To",
-  "bulk.unnamed": "Name at least one condition: an action on all tasks would be a slip.", "bulk.title": "{action}: {n} tasks", "bulk.start": "{action}: {n} tasks", "bulk.started": "it has begun", "bulk.sample": "The newest of them", "bulk.list": "Begun so far", "bulk.filter": "Filter",
-  "bulk.would.retry": "{n} tasks would run again, and their users would pay {credits} credits again, at the prices of before. Whoever can't pay is left as they are.",
-  "bulk.would.cancel": "{n} open tasks would end, and their users would get {credits} credits back.",
-  "bulk.would.release": "{n} open tasks would go to other workers, or be due at once. No attempt is counted and nobody pays again.",
+  "bulk.unnamed": "Name at least one condition: an action on all tasks would be a slip.", "bulk.title": "{action}: {n|task|tasks}", "bulk.start": "{action}: {n|task|tasks}", "bulk.started": "it has begun", "bulk.sample": "The newest of them", "bulk.list": "Begun so far", "bulk.filter": "Filter",
+  "bulk.would.retry": "{n|task|tasks} would run again, and their users would pay {credits|credit|credits} again, at the prices of before. Whoever can't pay is left as they are.",
+  "bulk.would.cancel": "{n|open task|open tasks} would end, and their users would get {credits|credit|credits} back.",
+  "bulk.would.release": "{n|open task|open tasks} would go to other workers, or be due at once. No attempt is counted and nobody pays again.",
   "bulk.running": "running", "bulk.stopped": "stopped", "bulk.done": "done", "bulk.acted": "Done", "bulk.refused": "Refused", "bulk.credits": "Credits",
   "bulk.failure": "It could not go on: {reason}", "refusal.insufficient_credits": "too few credits", "refusal.not_retryable": "can't be tried again", "refusal.may_be_billed_already": "may be billed already",
   "refusal.user_blocked": "user blocked", "refusal.already_finished": "already ended", "refusal.not_releasable": "nothing to release", "refusal.too_many_open_tasks": "too many open tasks", "refusal.queue_full": "queue full",
@@ -43,7 +43,7 @@ const ENGLISH = {
   "sure.grant": "The user gets these credits at once. This can not be undone: the ledger only grows.", "sure.revoke": "Every token that the user has had until now is refused, and open streams end. This can not be undone; the user may log in again.",
   "week": "The last week", "week.none": "The sweep writes a row a minute; two are needed for a line.", "week.top": "up to {top}", "week.deploys": "Deploys: {list}",
   "week.pending": "Waiting", "week.running": "Running", "week.wait": "Mean wait", "week.oldest": "Oldest due", "week.completed": "Completed", "week.failed": "Failed", "week.credits": "Credits taken", "week.costs": "Costs of services, {unit}",
-  "dead.letters": "Dead letters: what was given up, and why", "dead.tasks": "Failed tasks of the last {days} days", "dead.orders": "Refused orders by Dramatiq", "dead.webhooks": "Webhooks that were given up",
+  "dead.letters": "Dead letters: what was given up, and why", "dead.tasks": "Failed tasks of the last {days|day|days}", "dead.orders": "Refused orders by Dramatiq", "dead.webhooks": "Webhooks that were given up",
   "log.of": "Log of attempt {attempt}, lease {lease}, worker {worker}",
   "no": "Leave it", "reason": "Why, for those who come after you", "close": "Close", "done": "Done: {what}.",
   "sure.cancel": "The task ends, its credits are given back, and a job at an AI service is cancelled. “Try again” undoes it; the user pays again.",
@@ -80,9 +80,9 @@ const ENGLISH = {
   "why.pending.postponed": "{error} So it was put back ({reason}), and no attempt is counted; it is due at {due_at}, and if this goes on it waits until {expires_at} (EXPIRE_SECONDS after its order). “Release” makes it due now.",
   "why.pending.rate_limited": "{provider} has limited our requests since {since_at}: {error} It asks for patience, so the task waits, and no attempt is counted; it is due at {due_at}, and waits until {expires_at} (EXPIRE_SECONDS after its order) at most. An earlier request would be refused too, so “Release” is not offered. See the provider's `limits.rps` and your quota there; “Cancel” gives the credits back.",
   "why.pending.died": "Its worker died under it, as {deaths} did so far; at {most_deaths} it is failed with its refund. It is due at {due_at}, “Release” makes it due now.",
-  "why.pending.suspect": "Workers have died under it {deaths} times, so it may be what kills them: it runs with few others like it, at last alone, and at {most_deaths} deaths it is failed with its refund. No free slot helps; “Cancel” ends it now.",
-  "why.pending.user_limit": "Its user {user} has {running} tasks running, which is the limit (RUNNING_TASKS_PER_USER {limit}): it begins when one of them ends.",
-  "why.pending.type_limit": "{running} tasks of its type {type} run, which is the limit (MAX_RUNNING {limit}): it begins when one of them ends.",
+  "why.pending.suspect": "Workers have died under it {deaths|time|times}, so it may be what kills them: it runs with few others like it, at last alone, and at {most_deaths|death|deaths} it is failed with its refund. No free slot helps; “Cancel” ends it now.",
+  "why.pending.user_limit": "Its user {user} has {running|task|tasks} running, which is the limit (RUNNING_TASKS_PER_USER {limit}): it begins when one of them ends.",
+  "why.pending.type_limit": "As many tasks of its type {type} run as may ({running}), which is the limit (MAX_RUNNING {limit}): it begins when one of them ends.",
   "why.pending.unknown": "{position} wait ahead of it for a free slot; when it will be done is not known. If it does not move, its service has no room.",
   "why.pending.failed": "Attempt {attempt} failed ({error}); the next is due at {due_at}. “Release” makes it due now.",
   "why.pending.later": "It waits until {due_at}; “Release” makes it due now.",
@@ -101,7 +101,7 @@ const ENGLISH = {
   "event.advanced": "Next step", "event.resumed": "Goes on at the first step that is not done",
   "event.submitted": "Submitted", "event.debited": "Paid", "event.admitted": "Admitted", "event.rejected": "Rejected", "event.claimed": "Claimed", "event.handed_off": "Handed off to the service", "event.attempt_failed": "Attempt failed", "event.retried": "Put back to try again", "event.postponed": "Postponed", "event.released": "Put back", "event.completed": "Completed", "event.failed": "Failed", "event.cancelled": "Cancelled", "event.refunded": "Given back", "event.resubmitted": "Submitted again",
   "event.webhook_sent": "Webhook sent, no answer known", "event.webhook_delivered": "Webhook delivered", "event.webhook_failed": "Webhook not delivered", "detail.try": "attempt {attempt}", "detail.answer": "answer {status}", "detail.next": "Next at {time}.",
-  "detail.attempt": "attempt {attempt}, lease {lease}", "detail.worker": "worker {worker}", "detail.due": "due {time}", "detail.credits": "{n} credits", "ago": "{time} ago",
+  "detail.attempt": "attempt {attempt}, lease {lease}", "detail.worker": "worker {worker}", "detail.due": "due {time}", "detail.credits": "{n|credit|credits}", "ago": "{time} ago",
 };
 
 const CHINESE = {
@@ -255,7 +255,7 @@ const WORDS = { en: ENGLISH, zh: CHINESE };
 
 /** The words of a name, with `{values}` put in. */
 export function tell(name, values = {}) {
-  return (WORDS[spoken()][name] ?? name).replace(/\{(\w+)\}/g, (_, each) => values[each] ?? "–");
+  return filled(WORDS[spoken()][name] ?? name, values, "–");
 }
 
 /** What the server said in English, where the reader's language has its own words for it. */

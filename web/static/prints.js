@@ -1,6 +1,6 @@
 /** The wall of prints: one card for each work, updated in place, so that focus stays and pictures don't flicker. */
 
-import { age, duration, explained, say, showWords, stageWords, translated, typeName } from "./words.js";
+import { age, duration, errorWords, explained, say, showWords, stageWords, typeName } from "./words.js";
 
 const OPEN = new Set(["pending", "processing", "ai_processing"]);
 const LOOK_MS = 2_500;  // how often places in the line are asked for
@@ -389,10 +389,8 @@ class Print {
     return [attempt, left].filter(Boolean).join(" · ");
   }
 
-  // What an expired task waited for stands in the server's own sentence alone.
   #whyItFailed({ code, message }) {
-    const why = translated(`error.${code}`, message);
-    return code === "expired" && why !== message ? `${why} ${message}` : why;
+    return errorWords(code, message);
   }
 
   #showPictures(before) {

@@ -6,7 +6,7 @@ const ENGLISH = {
   "skip": "Skip to the prints",
   "link.connecting": "Connecting", "link.live": "Live", "link.polling": "Live, by asking",
   "link.lost": "Reconnecting", "link.offline": "Offline",
-  "credits": "{n} credits", "credits.title": "Credits", "credits.left": "left",
+  "credits": "{n|credit|credits}", "credits.title": "Credits", "credits.left": "left",
   "credits.grant": "Granted", "credits.debit": "Paid", "credits.refund": "Given back",
   "language.other": "中文", "language.switch": "切换到中文",
   "order": "New order", "type": "What to make",
@@ -37,7 +37,7 @@ const ENGLISH = {
   "token": "Token", "come.in": "Come in", "signed.in": "Signed in", "leave": "Leave: forget the token",
   "step.waiting": "waiting", "step.running": "in work", "step.done": "done", "step.resumed": "done before", "step.failed": "failed", "step.cancelled": "cancelled",
   "failed": "It failed.", "api": "HTTP API", "metrics": "Metrics",
-  "hours": "{n} h", "days": "{n} days", "again": "Order again", "again.ready": "The form holds that order. Change what you like, then hand it in.",
+  "hours": "{n} h", "days": "{n|day|days}", "again": "Order again", "again.ready": "The form holds that order. Change what you like, then hand it in.",
   "again.gone": "Some of its files are no longer kept: choose them again.", "again.no.type": "This kind of task can no longer be ordered here.",
   "kept.other": "{what}: {name}", "kept.remove": "Remove: {name}",
   "waits.offline": "You are offline. An order that you hand in waits on this page and goes out once, when the connection is back.",
@@ -51,7 +51,7 @@ const ENGLISH = {
   "notify.done": "{what} is done", "notify.failed": "{what} failed",
   "search": "Search", "search.type": "Kind", "search.every": "All kinds", "search.from": "From", "search.to": "To", "search.clear": "Show all",
   "search.nothing": "No prints match.", "found.some": "{n} found so far", "found.all": "{n} found",
-  "save.all": "Download all", "save.found": "Download these", "save.begun": "{n} works are being saved in one file.", "save.none": "There is no finished work to save.",
+  "save.all": "Download all", "save.found": "Download these", "save.begun": "{n|work is|works are} being saved in one file.", "save.none": "There is no finished work to save.",
   "share": "Share", "share.title": "Share these pictures", "share.how.long": "How long",
   "share.hint": "Everybody with the link sees the pictures of this work and nothing else. The link ends after the time that you choose, or when you delete the work.",
   "share.3600": "1 hour", "share.86400": "1 day", "share.604800": "1 week", "share.2592000": "30 days",
@@ -139,6 +139,13 @@ const CHINESE = {
   "error.too_many_open_tasks": "未完成的任务过多。", "error.queue_full": "当前排队已满。",
   "error.outcome_unknown": "不确定是否已保存，请先查看再重试。",
   "error.too_many_bytes": "图片文件过大。", "error.not_a_picture": "这不是可用的图片。",
+  "error.already_finished": "任务已结束。", "error.not_retryable": "该任务不能重试。", "error.not_found": "没有找到。",
+  "error.forbidden": "权限不足。", "error.too_many_requests": "请求过于频繁。", "error.too_many_uploads": "上传过多。",
+  "error.too_many_streams": "打开的页面过多。", "error.too_large": "内容过大。", "error.not_a_file": "不支持这种文件。",
+  "error.pictures_waiting": "等待处理的图片过多。", "error.unavailable": "服务暂不可用。", "error.draining": "服务正在重启。",
+  "error.idempotency_key_reused": "该任务已用其他内容提交过。", "error.nothing_to_share": "没有可分享的图片。",
+  "error.link_ended": "链接已失效。", "error.broken_body": "内容不完整。", "error.body_timeout": "上传超时。",
+  "error.unreadable_body": "无法读取内容。", "error.start_link_needed": "这个浏览器还未获准。",
   "error.unreachable": "暂时连不上 Darkroom。", "error.unauthorized": "令牌无效或已过期。",
 };
 
@@ -158,7 +165,15 @@ function chosen() {
 
 /** The words of a name, with `{values}` put in. */
 export function say(name, values = {}) {
-  return WORDS[language][name].replace(/\{(\w+)\}/g, (_, each) => values[each]);
+  return filled(WORDS[language][name], values);
+}
+
+/** A template with its values; `{n|task|tasks}` is a number with the word for one, or for any other. */
+export function filled(template, values, missing) {
+  return template.replace(/\{(\w+)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, name, one, other) => {
+    const value = values[name] ?? missing;
+    return one === undefined ? value : `${value} ${Math.abs(Number(value)) === 1 ? one : other}`;
+  });
 }
 
 /** What the server said in English: translated where its name is known, else as it came. */
@@ -172,9 +187,15 @@ export function stageWords(stage) {
   return step + translated(`stage.${doing}`, doing);
 }
 
+/** An error by its code in the page's own words, with the server's English behind them; without such words as it came. */
+export function errorWords(code, message) {
+  const own = translated(`error.${code}`, "");
+  return own && message ? `${own}（${message}）` : own || message;
+}
+
 /** A sentence for an error of the client. */
 export function explained(error) {
-  const what = translated(`error.${error.status === 0 ? "unreachable" : error.kind}`, error.message);
+  const what = error.status === 0 ? translated("error.unreachable", error.message) : errorWords(error.kind, error.message);
   return error.retryAfter > 1 ? say("again.in", { what, time: duration(error.retryAfter) }) : what;
 }
 

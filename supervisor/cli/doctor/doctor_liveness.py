@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from config.settings import Settings
+from supervisor.core.sentences import counted
 from supervisor.database.interface.database import Database, Transaction
 from supervisor.health.liveness import Judge, Liveness
 from supervisor.health.sweep_liveness import Sweeps, sweeps_judged
@@ -36,7 +37,11 @@ def examine_movement(database: Database, settings: Settings) -> Iterator[Found]:
     """(part, whether it is well, a sentence) for each check.  Changes nothing."""
     stuck = sum(database.read(stuck_tasks.count_stuck).values())
     if stuck:
-        yield "tasks", False, f"{stuck} tasks are stuck; `darkroom tasks --stuck` says which and why."
+        yield (
+            "tasks",
+            False,
+            f"{counted(stuck, 'task is', 'tasks are')} stuck; `darkroom tasks --stuck` says which and why.",
+        )
     else:
         yield "tasks", True, "no task is stuck"
     alive = database.read(lambda tx: liveness.read(tx, settings.silent_seconds))
@@ -69,8 +74,14 @@ def house_seen(database: Database, settings: Settings) -> dict[str, Any]:
 
 def _workers(alive: Liveness, settings: Settings) -> Found:
     if alive.taking:
-        silent = f"; {len(alive.silent)} more have fallen silent" if alive.silent else ""
-        return "workers", not silent, f"{len(alive.taking)} take tasks, {alive.slots} slots{silent}"
+        silent = (
+            f"; {counted(len(alive.silent), 'more has', 'more have')} fallen silent" if alive.silent else ""
+        )
+        return (
+            "workers",
+            not silent,
+            f"{counted(len(alive.taking), 'takes', 'take')} tasks, {counted(alive.slots, 'slot')}{silent}",
+        )
     present = len(alive.fresh) + len(alive.silent)
     if not present:
         return "workers", False, f"No worker takes tasks; {_start(settings, 'worker')}."

@@ -83,7 +83,7 @@ def _what(each: Happening) -> str:
     if each["run_after"]:
         said.append(f"due {each['run_after']}")
     if each["credits"] is not None:
-        said.append(f"{each['credits']:+d} credits")
+        said.append(f"{each['credits']:+d} {'credit' if abs(each['credits']) == 1 else 'credits'}")
     if each["error"]:
         said.append(f"{each['error']['code']}: {each['error']['message']}")
         if each["error"].get("detail"):

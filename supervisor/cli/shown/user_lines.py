@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from supervisor.core.sentences import counted
+
 View = dict[str, Any]
 
 
@@ -24,7 +26,8 @@ def user_lines(seen: View) -> Iterator[str]:
     yield f"refused in the last day: {len(seen['refusals']) or 'nothing'}"
     for each in seen["refusals"]:
         words = f": {each['message']}" if each["message"] else ""
-        yield f"  {each['times']} {each['what']}, {each['reason']}{words} (last {each['last_at']})"
+        times = counted(each["times"], each["what"].removesuffix("s"))
+        yield f"  {times}, {each['reason']}{words} (last {each['last_at']})"
     yield "ended tasks:"
     for each in seen["ended"]:
         error = f"  {each['error']['code']}: {each['error']['message']}" if each["error"] else ""
