@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import Settings
-from config.values import Credits, Limits
+from config.settings import Credits, Limits, Settings
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
 from supervisor.store.queue import dispatch, queue_snapshot, workers

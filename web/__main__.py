@@ -12,7 +12,8 @@ import resource
 import signal
 import sys
 
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from metrics.exposition import Exposition
 from metrics.web_metrics import WebMetrics
 from supervisor.core.errors import Fault, SettingFault, as_sentence

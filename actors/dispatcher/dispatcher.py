@@ -36,7 +36,8 @@ from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.claim_sender import BATCH, ClaimSender, ControlMessage, claim_messages
 from actors.dispatcher.dispatcher_beat import Waited, pulse_of_process
 from actors.dispatcher.locked_rows import LockedRows
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from supervisor.broker.broker_client import BadBrokerAddress
 from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.claim_lists import ClaimLists, open_lists

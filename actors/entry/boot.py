@@ -24,7 +24,8 @@ from dramatiq.asyncio import get_event_loop_thread
 from actors.broker.broker import REFUSING_THREADS
 from actors.worker.event_loop import CoroutineWouldNotEnd
 from actors.worker.watchdog import Watchdog
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from supervisor.broker.broker_address import broker_address
 from supervisor.broker.broker_client import BadBrokerAddress, open_client
 from supervisor.broker.broker_mode import refuse_unusable_mode

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from actors.registry.adapters import check_providers
-from config.settings import SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
 from supervisor.core.errors import SettingFault
 
 

@@ -20,7 +20,7 @@ from actors.providers.common.client import HttpClient
 from actors.providers.common.requests import Outgoing
 from actors.registry.recognising import QUESTIONS, recognise, settings_text
 from config.provider import PROVIDER_NAME
-from config.values import TASK_TYPE_NAME
+from config.settings import TASK_TYPE_NAME
 
 ASK_SECONDS = 10.0
 MOST_BYTES = 16_777_216

@@ -41,9 +41,9 @@ from actors.providers.common.answers import Answer
 from actors.providers.common.exchanges import Exchange, picture_paths, sample_of, shape_of, watching
 from actors.registry.adapters import check_provider, open_provider
 from config.declarations import declared_types
-from config.settings import Provider as ProviderSettings
-from config.settings import Settings, SettingsError, load_settings
-from config.values import is_loopback
+from config.load_settings import SettingsError, load_settings
+from config.provider import Provider as ProviderSettings
+from config.settings import Settings, is_loopback
 from supervisor.core.errors import Fault, SettingFault
 from supervisor.objects.object_store import FileStore
 from supervisor.objects.open_store import open_file_store

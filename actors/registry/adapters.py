@@ -18,7 +18,7 @@ from supervisor.core.errors import SettingFault
 if TYPE_CHECKING:
     from actors.providers.base import Provider
     from actors.providers.provider_context import ProviderContext, ProviderHost
-    from config.settings import Provider as ProviderSettings
+    from config.provider import Provider as ProviderSettings
     from config.settings import Settings
 
 SPOKEN_OVER_HTTP = ("http", "comfyui", "openai", "replicate", "gradio")

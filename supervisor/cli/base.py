@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from config.settings import Settings, SettingsError, is_loopback, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     from supervisor.store.operators.audit import Operator

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from config.declarations import samples
-from config.settings import Settings, load_settings
+from config.load_settings import load_settings
+from config.settings import Settings
 from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
 from supervisor.cli.progress import follow
 from supervisor.cli.up import script

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from config.settings import SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
 from supervisor.cli import (
     admin,
     bulk,

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import structlog
 
-from config.settings import Settings, environment_of
+from config.load_settings import environment_of
+from config.settings import Settings
 from supervisor.broker.broker_address import socket_path
 from supervisor.broker.broker_mode import refuse_unusable_mode
 from supervisor.broker.embedded_broker import broker_answers, broker_argv, clear_the_way, hurry, log_path

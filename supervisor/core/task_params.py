@@ -28,8 +28,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from config.settings import Settings
 from config.task_type import NO_INPUTS, TaskType
-from config.values import Settings
 from supervisor.core.errors import BadParams
 from supervisor.core.price import Cost, NoPrice, cost_of
 

@@ -11,9 +11,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from config.allowed_values import bare, type_at, what_may_be_at, words_of
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings, hide_password
 from config.settings_group import Count, Group, no_flag
-from config.values import hide_password
 from supervisor.kubernetes import value_kinds
 
 Port = Annotated[int, Field(ge=1, le=65535), BeforeValidator(no_flag)]

@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from config.settings import S3
+from config.storage import S3
 from supervisor.core.errors import SettingFault
 from supervisor.objects.object_store import PIECE_BYTES, Listed, NoSuchPart, StoreAway, checked_key
 

@@ -145,7 +145,7 @@ class _SetUpByTheFirstLine(logging.Handler):
         self._part = part
 
     def emit(self, record: logging.LogRecord) -> None:
-        from config.settings import SettingsError, load_settings
+        from config.load_settings import SettingsError, load_settings
         from supervisor.telemetry.logs import configure_logs
 
         root = logging.getLogger()

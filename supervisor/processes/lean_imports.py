@@ -92,7 +92,7 @@ def _may_be_lean(library: str) -> bool:
 @functools.cache
 def _of_settings() -> tuple[bool, bool]:
     """Whether providers are other people's code, and whether the database is a SQLite file."""
-    from config.settings import SettingsError, load_settings
+    from config.load_settings import SettingsError, load_settings
 
     try:
         settings = load_settings()

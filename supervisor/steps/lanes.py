@@ -13,8 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from config.settings import Settings
-from config.values import POLL_MARGIN_SECONDS
+from config.settings import POLL_MARGIN_SECONDS, Settings
 
 POLL_OF_UNKNOWN_SECONDS = 300.0  # for a type that no setting names any more
 

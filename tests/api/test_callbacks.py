@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.security.tokens import Callback, make_callback_token, make_feed_ticket, make_user_token
 from supervisor.store.queue import workers
 from supervisor.store.remote import remote_jobs

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from config.settings import SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
 from tests.support.houses.web_server import SseReader, Web, bearer, running_web
 
 APP = "https://app.example.com"

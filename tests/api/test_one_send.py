@@ -13,7 +13,7 @@ from actors.providers.base import Transient, UnknownOutcome
 from actors.providers.common.client import HttpClient
 from actors.providers.common.requests import Outgoing
 from actors.providers.http.service import METHODS
-from config.settings import WeChat
+from config.clients import WeChat
 from supervisor.cli.api_client import Api, ApiError
 from supervisor.net.http_session import BrokeOff, open_session
 from tests.support.repository import ROOT, modules

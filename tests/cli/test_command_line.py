@@ -15,7 +15,7 @@ from typing import Any
 import click
 import pytest
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.cli.api_client import Event, _fields, bearer_token, service_address
 from supervisor.cli.main import commands, main
 from supervisor.cli.typed_order import parameters_of
@@ -106,7 +106,7 @@ def test_the_doctor_says_what_to_do(tmp_path):
 def test_the_secret_is_made_once_even_by_many_at_once(tmp_path):
     settings = load_settings({"DARKROOM_DATA_DIR": str(tmp_path)})
     code = (
-        "from config.settings import load_settings; from supervisor.security.secret import read_or_make_secret; "
+        "from config.load_settings import load_settings; from supervisor.security.secret import read_or_make_secret; "
         "print(read_or_make_secret(load_settings()))"
     )
     environ = {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(tmp_path)}

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 HOLDER = """
 import sys, threading
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.database.open_database import open_database
 from supervisor.database.postgres import postgres_leader_lock
 from supervisor.database.open_leader_lock import open_leader_lock

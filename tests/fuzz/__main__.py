@@ -21,7 +21,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.schema.migrate import migrate
 from supervisor.security.tokens import make_feed_ticket, make_user_token
 from tests.fuzz.requests import Known, Sent, next_request

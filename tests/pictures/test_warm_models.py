@@ -32,7 +32,8 @@ from actors.providers.warm.messages import done_in, error_in, job_in, request_fo
 from actors.providers.warm.processes import WarmProcesses
 from actors.providers.warm.provider import ModelNotLoaded, WarmProvider
 from actors.registry.adapters import check_provider, open_provider
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from tests.support.image_children import _OF_OTHERS, children
 from tests.support.repository import ROOT

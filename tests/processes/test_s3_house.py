@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from config.settings import S3, Settings
+from config.settings import Settings
+from config.storage import S3
 from supervisor.cli.doctor.doctor import examine
 from supervisor.objects.disk_space import WAITING_FOR_THE_STORE
 from tests.support.houses.web_server import Web, bearer, picture_bytes, running_web
@@ -257,7 +258,7 @@ def test_a_finished_picture_waits_for_a_store_that_is_away_and_is_not_made_again
 
 
 def test_settings_of_the_store_are_read_from_the_environment(s3: S3Server) -> None:
-    from config.settings import load_settings
+    from config.load_settings import load_settings
 
     given = {f"DARKROOM_{name}": value for name, value in options(s3).items()}
     settings: Settings = load_settings({"DARKROOM_CONFIG": "", **given})

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.broker.broker_address import LONGEST_SOCKET_PATH, broker_address, socket_path
 from supervisor.broker.embedded_broker import NoEmbeddedBroker, broker_answers, broker_argv, clear_the_way
 from supervisor.cli.up import only_one, programs, worker_argv

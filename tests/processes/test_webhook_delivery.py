@@ -21,7 +21,8 @@ from actors.entry.claim_handlers import WORK
 from actors.webhooks import webhook_delivery
 from actors.webhooks.webhook_delivery import deliver_all
 from actors.worker.worker import Worker
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from supervisor.objects.open_store import open_file_store
 from supervisor.store.tasks import user_actions
 from supervisor.store.tasks.new_task import NewTask

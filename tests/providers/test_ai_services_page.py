@@ -18,8 +18,9 @@ from actors.providers.http.service import read_service
 from actors.providers.provider_context import ProviderContext
 from actors.providers.warm.provider import WarmProvider
 from actors.registry.adapters import check_provider, check_providers, open_provider
+from config.load_settings import SettingsError, load_settings
 from config.provider_presets import preset_names
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import Settings
 from supervisor.objects.local_files import LocalFiles
 from supervisor.pictures.process_pool import ImageProcesses
 from supervisor.security.file_links import LinkSigner

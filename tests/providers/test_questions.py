@@ -38,7 +38,8 @@ from actors.providers.base import Running as JobRuns
 from actors.providers.comfyui.history import end_of, history_of, place_in_queue
 from actors.remote_jobs import poll_batch
 from actors.worker.worker import Running, Why, Worker
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 from supervisor.core import rescue
 from supervisor.core.claim import Claim
 from supervisor.core.errors import MayBeBilledAlready

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.database.interface.database import Transaction
 from supervisor.objects.open_store import open_file_store

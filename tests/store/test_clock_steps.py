@@ -12,8 +12,7 @@ import pytest
 
 from actors.broker.broker import DarkroomBroker
 from actors.dispatcher.dispatcher import Dispatcher
-from config.provider import ProviderLimits
-from config.settings import Provider
+from config.provider import Provider, ProviderLimits
 from supervisor.broker.claim_lists import ClaimLists
 from supervisor.core.claim import Claim
 from supervisor.core.errors import ProviderIsDown

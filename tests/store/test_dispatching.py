@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 from supervisor.core.claim import Claim
 from supervisor.store.queue import dispatch, leader, workers
 from supervisor.store.remote import remote_jobs

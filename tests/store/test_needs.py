@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings, TaskType
+from config.settings import Settings
+from config.task_type import TaskType
 from supervisor.core.placement import Room
 from supervisor.health.diagnosis import diagnose
 from supervisor.health.troubles import troubles

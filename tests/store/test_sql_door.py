@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.store.feed import works
 from supervisor.store.queue import dispatch

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from actors.worker.held_offers import HeldOffers
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 from supervisor.database.interface.database import Transaction
 from supervisor.store.queue.capacity import Capacity
 from supervisor.store.tasks import claims

@@ -15,7 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.core.repeated_lines import FIRST_SECONDS, LONGEST_SECONDS, MOST_SERIES, RepeatedLines
 from supervisor.telemetry.logs import _ConsoleRenderer, configure_logs
 from tests.support.waiting import eventually

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from config.load_settings import SettingsError, environment_of, load_settings
 from config.secret_strength import weakness
-from config.settings import SettingsError, environment_of, load_settings
 
 SECRET = "of the tests, and of nothing else 0123"
 

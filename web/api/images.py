@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from aiohttp import web
 
-from config.values import is_loopback
+from config.settings import is_loopback
 from supervisor.core.errors import OutcomeUnknown
 from supervisor.core.ids import new_ulid
 from supervisor.database.interface.errors import InterfaceError, OperationalError

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from config.settings import WeChat
+from config.clients import WeChat
 from supervisor.net.http_session import open_session
 from supervisor.security.tokens import Identity, is_user_name, make_user_token
 from web.access.authentication import unauthorized

@@ -20,8 +20,8 @@ from actors.providers.common.reading import (
     setting_name,
 )
 from actors.providers.common.service import HttpService, read_common
-from config.provider import is_true
-from config.settings import Provider, Settings
+from config.provider import Provider, is_true
+from config.settings import Settings
 from config.workflow_seeds import FixedSeed
 from supervisor.core.errors import SettingFault
 

@@ -13,7 +13,8 @@ from actors.providers.common.answers import Rules
 from actors.providers.common.costs import parse_cost_place
 from actors.providers.common.paths import BadPath, Path, parse_path
 from actors.providers.common.template import BadTemplate, MissingSecret
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.telemetry.secret_filter import secret_filter
 

@@ -8,7 +8,8 @@ from typing import TypedDict
 
 from actors.providers.common.answers import Rules
 from actors.providers.common.reading import read_rules, read_secrets
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

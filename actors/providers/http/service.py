@@ -24,7 +24,8 @@ from actors.providers.common.requests import Encoding, RequestTemplate, request_
 from actors.providers.common.service import HttpService, read_common
 from actors.providers.common.template import check
 from actors.providers.http.remote_jobs import STATES, JobRules
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 from supervisor.core.errors import SettingFault
 
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")

@@ -24,7 +24,8 @@ from actors.providers.common.reading import (
 )
 from actors.providers.common.service import HttpService, read_common
 from actors.providers.common.template import Template, check, parse
-from config.settings import Provider, Settings
+from config.provider import Provider
+from config.settings import Settings
 from supervisor.core.errors import SettingFault
 
 BASE = "https://api.replicate.com/v1"

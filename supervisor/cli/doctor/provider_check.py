@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from config.settings import Settings, environment_of
+from config.load_settings import environment_of
+from config.settings import Settings
 from supervisor.core.errors import SettingFault
 
 # this takes a second; a busy host may need much longer, and refusing to start would not help it

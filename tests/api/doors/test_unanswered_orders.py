@@ -30,7 +30,7 @@ from tests.support.waiting import eventually
 
 PROCESS = """
 import threading
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.database.open_database import open_database
 from supervisor.database.open_life_lock import open_life_lock
 settings = load_settings()

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web as aiohttp_web
 
-from config.settings import SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
 from supervisor.security.tokens import read_user_token
 from tests.support.fakes.fake_wechat import APP_ID, APP_SECRET, FakeWeChat, fake_wechat
 from tests.support.houses.web_server import SECRET, Web, running_web

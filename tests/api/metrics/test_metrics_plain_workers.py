@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from metrics.exposition import Exposition
 from supervisor.core.ids import new_ulid
 from supervisor.database.open_database import open_database

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from tests.support.command_line import darkroom
 from tests.support.houses.web_server import bearer, running_web
 

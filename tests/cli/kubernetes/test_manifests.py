@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from config.settings import load_settings
+from config.load_settings import load_settings
 from supervisor.cli.kubernetes import EXAMPLES, kubernetes, rendered
 from supervisor.cli.run import COMMANDS as PARTS
 from supervisor.kubernetes.scaling import tasks_per_worker

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from actors.providers.base import Accepted
-from config.settings import load_settings
+from config.load_settings import load_settings
 from tests.support.fakes.comfyui_service import ComfyUi
 from tests.support.fakes.fake_ai_service import FakeAiService, Reply
 from tests.support.fakes.gradio_app import GradioApp

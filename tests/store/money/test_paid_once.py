@@ -22,7 +22,7 @@ from actors.providers.base import Accepted, Bill, Done
 from actors.remote_jobs import poll_batch
 from actors.remote_jobs.poll_one import Seen
 from actors.worker.worker import Running, Worker
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.errors import MayBeBilledAlready, NotReleasable, ProviderFull
 from supervisor.objects.open_store import open_file_store

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, MayBeBilledAlready, ProviderFull, ProviderTooFast
 from supervisor.core.rescue import GiveUp, PollAgain, RunAgain, after_unanswered

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost
 from supervisor.core.placement import Room

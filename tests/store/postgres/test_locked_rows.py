@@ -12,7 +12,8 @@ import pytest
 
 from actors.entry.claim_handlers import WORK
 from actors.worker.worker import Worker
-from config.settings import Retention, Settings
+from config.settings import Settings
+from config.storage import Retention
 from supervisor.core.claim import Claim
 from supervisor.core.errors import RowsLocked
 from supervisor.database.postgres import transactions

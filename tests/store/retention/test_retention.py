@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import Retention, Settings
+from config.settings import Settings
+from config.storage import Retention
 from supervisor.core.claim import Claim
 from supervisor.core.errors import BadParams
 from supervisor.core.ids import new_ulid

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings, load_settings
+from config.load_settings import load_settings
+from config.settings import Settings
 from supervisor.security.tokens import make_user_token
 from tests.support.command_line import darkroom
 from tests.support.databases import POSTGRESQL, SQLITE, plain_connection

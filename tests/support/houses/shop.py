@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.store.feed import works
 from supervisor.store.queue import workers

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.remote_jobs import poll_batch
 from actors.worker.worker import Running
-from config.settings import Provider
+from config.provider import Provider
 from supervisor.core.claim import Claim
 from supervisor.store.remote import remote_jobs
 from supervisor.store.remote.remote_jobs import Evidence

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from config.settings import S3
+from config.storage import S3
 
 ACCESS_KEY, SECRET_KEY = "AKIADARKROOMTESTS", "a secret key of the tests"
 

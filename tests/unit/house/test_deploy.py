@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from supervisor.cli.run import COMMANDS as PARTS
 from supervisor.cli.up import STOP_SECONDS
 from tests.support.houses.service_units import read_unit

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings, load_settings
+from config.load_settings import load_settings
+from config.settings import Settings
 from supervisor.core.errors import SettingFault
 from supervisor.database.open_database import open_database
 from supervisor.objects.private_files import keep_to_ourselves, write_privately

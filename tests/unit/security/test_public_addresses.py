@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.net.public_addresses import carried_ipv4, is_private_literal, is_public
 from actors.net.reserved_addresses import GLOBAL_UNICAST, IPV4, IPV6, Block
-from config.settings import SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
 
 V4, V6 = ipaddress.IPv4Address, ipaddress.IPv6Address
 ROWS = [*IPV4, *IPV6]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import Settings, load_settings
+from config.load_settings import load_settings
+from config.settings import Settings
 from supervisor.security.secret import read_or_make_secret
 from supervisor.telemetry.secret_filter import STARS, forms_of, known_secrets, secret_filter
 from supervisor.webhooks.signing_keys import webhook_keys

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from config.step_expressions import BadExpression, expressions_in, whole
 from config.steps import Step, weights_of
 from config.task_type import TaskType

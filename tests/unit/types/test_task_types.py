@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from config.declarations import declared_types
-from config.settings import Settings, SettingsError, load_settings
+from config.load_settings import SettingsError, load_settings
+from config.settings import Settings
 from supervisor.core.task_params import BadTask, check_params, check_submission
 
 ROOT = Path(__file__).parents[2].parent

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from config.values import Settings
+from config.settings import Settings
 from supervisor.selection.search_terms import FIELDS, Condition, Search
 from web.doors.cloudbase.ejson import BadEjson, decode
 from web.doors.cloudbase.orders import Order, Wanted, order_of, status_of

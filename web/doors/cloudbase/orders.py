@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from config.values import Settings
+from config.settings import Settings
 from supervisor.core.ids import is_task_id
 from supervisor.core.task_params import BadTask, Submission, check_submission
 from supervisor.security.tokens import is_user_name
