@@ -506,13 +506,18 @@ class Dispatcher:
         refused: list[Refused] = []
         aside, jobs, messages = (Aside(passing[what], refused, is_careful) for what in DISPATCHED_KINDS)
         # A server is asked for everything at once: the ordinary round is this exchange, and the one of its writes.
+        # It works while the next statements are made: on the second half while tasks are checked, on their admission
+        # while the pick goes on.
         waiting = admission.admit_waiting(tx, self.settings, ADMITTED_A_ROUND, aside, held_up=users)
+        tx.send_now()
         dead_ones = workers.dead(tx)
         due, capacity = dispatch.seconds_to_next_due(tx), Capacity(tx, self.settings)
         cancels, due_deliveries = remote_cancels.due_cancels(tx, jobs), deliveries.due(tx, messages)
+        tx.send_now()
         if not is_held.get():
             return None
         admitted = waiting.get()
+        tx.send_now()
         dead = dead_ones.get()
         unread = [worker_id for worker_id in dead if worker_id not in self._emptied]
         rescued = self._rescue(tx, aside) if dead and not unread else []

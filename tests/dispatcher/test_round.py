@@ -21,12 +21,11 @@ from supervisor.broker.claim_lists import ClaimLists
 from supervisor.core.claim import Claim
 from supervisor.database.interface.database import Database
 from supervisor.database.open_wakeups import dispatch_wakeups
-from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.postgres_database import PostgresDatabase
 from supervisor.store.queue import ready_tasks, workers
 from supervisor.store.tasks import images
 from tests.conftest import DEADLINE_SECONDS, Clock, Store, wait_until
-from tests.support.databases import Plain, plain_connection
+from tests.support.databases import Plain, counted_exchanges, plain_connection
 from tests.support.quiet_broker import QuietBroker
 from tests.support.servers.postgres_proxy import PostgresProxy
 
@@ -79,20 +78,7 @@ def claimed(dispatcher: Dispatcher, broker: QuietBroker) -> Rounds:
 @pytest.fixture
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many statements each exchange of this process with the server has had."""
-    counted: list[int] = []
-    await_answers, take_back = Connection._await_answers, Connection.take_back
-
-    def counting(self: Connection) -> None:
-        counted.append(len(self._unanswered))
-        await_answers(self)
-
-    def rolling_back(self: Connection) -> None:
-        counted.append(1)
-        take_back(self)
-
-    monkeypatch.setattr(Connection, "_await_answers", counting)
-    monkeypatch.setattr(Connection, "take_back", rolling_back)
-    return counted
+    return counted_exchanges(monkeypatch)
 
 
 @pytest.mark.postgresql_only

@@ -11,11 +11,11 @@ import pytest
 from actors.attempts.record import completed
 from supervisor.core.claim import Claim
 from supervisor.core.errors import LeaseLost, OutcomeUnknown
-from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.postgres_database import PostgresDatabase
 from supervisor.store.counters import counters
 from supervisor.store.tasks import claims, user_actions
 from tests.conftest import Store
+from tests.support.databases import counted_exchanges
 from tests.support.servers.postgres_proxy import PostgresProxy
 
 Counted = dict[tuple[str, str], dict[str, float]]
@@ -73,14 +73,7 @@ def test_a_completion_is_one_exchange_with_the_server(
 ) -> None:
     """Others wait for the rows that it locks, so they wait for no more than that."""
     claim = claimed_task()
-    waited: list[int] = []
-    await_answers = Connection._await_answers
-
-    def counting(self: Connection) -> None:
-        waited.append(len(self._unanswered))
-        await_answers(self)
-
-    monkeypatch.setattr(Connection, "_await_answers", counting)
+    waited = counted_exchanges(monkeypatch)
     store.database.write(completed(claim, [], {1}), order_key=claim.task_id).result(timeout=90)
     assert len(waited) == 1 and store.task(claim.task_id)["status"] == "completed"
 

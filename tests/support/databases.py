@@ -21,6 +21,8 @@ import psycopg
 from config.settings import Settings
 from supervisor.database.interface.database import Database
 from supervisor.database.open_database import open_database
+from supervisor.database.postgres.connection import Connection
+from supervisor.database.postgres.exchange import Answer, Exchanges
 from supervisor.database.postgres.sql import adapt, numbered
 from supervisor.database.sqlite.sqlite_database import SqliteDatabase
 from supervisor.schema.migrate import migrate
@@ -121,3 +123,36 @@ def plain_connection(settings: Settings) -> Plain:
     if is_postgres(settings):
         return PlainPostgres(settings.database_url)
     return sqlite3.connect(settings.data_dir / "darkroom.db", timeout=15, isolation_level=None)
+
+
+def counted_exchanges(monkeypatch: Any) -> list[int]:
+    """How many statements each exchange of this process with a PostgreSQL has, from now on.
+
+    An exchange is all that is sent before a wait for the answer to some of it: what was sent before such a wait, and is
+    read later, costs no further journey to the server.
+    """
+    counted: list[int] = []
+    sent: list[list[Answer]] = []
+    on_their_way = 0  # of `sent`, at the last wait that counted
+    send, read, take_back = Exchanges.send, Exchanges.read, Connection.take_back
+
+    def sending(self: Exchanges, several: Sequence[Answer]) -> None:
+        sent.append(list(several))
+        send(self, several)
+
+    def reading(self: Exchanges, until: Answer | None = None) -> None:
+        nonlocal on_their_way
+        new = sent[on_their_way:]
+        if until is not None and any(until is each for several in new for each in several):
+            counted.append(sum(map(len, new)))
+            on_their_way = len(sent)
+        read(self, until)
+
+    def rolling_back(self: Connection) -> None:
+        counted.append(1)
+        take_back(self)
+
+    monkeypatch.setattr(Exchanges, "send", sending)
+    monkeypatch.setattr(Exchanges, "read", reading)
+    monkeypatch.setattr(Connection, "take_back", rolling_back)
+    return counted

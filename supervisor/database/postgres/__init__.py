@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, pool, pipeline, transactions of known outcome, wake-ups."""
+"""PostgreSQL: connections, pool, exchanges, transactions of known outcome, wake-ups."""

@@ -1,9 +1,9 @@
 """One connection to PostgreSQL: its time-outs notice a dead peer in seconds, and once lost it is closed for good.
 
-A statement is queued, and sent in psycopg's pipeline together with all queued ones when the first of their answers is
-needed.  So one exchange has BEGIN and all queries up to the first answer, and one has all writes with unread answers
-and COMMIT.  Nothing is sent before that: between two statements of a pipeline none of the server's time-outs runs, so
-the locks of a process that froze there would be held until it thaws.
+A statement is queued, and sent together with all queued ones when the first of their answers is needed
+(`supervisor.database.postgres.exchange`).  So one exchange has BEGIN and all queries up to the first answer, and one
+has all writes with unread answers and COMMIT.  Nothing is sent before that: between two statements of a pipeline none
+of the server's time-outs runs, so the locks of a process that froze there would be held until it thaws.
 
 Behind a pooler in transaction mode (PgBouncer) no session state is kept, so statements are not prepared and the
 time-outs are set in each transaction.  `pooled` says that there is a pooler; a pooler that the settings do not name is
@@ -16,12 +16,12 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
-from psycopg import generators, pq
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from supervisor.core.errors import SettingFault
@@ -29,6 +29,7 @@ from supervisor.database.interface.database import Parameters
 from supervisor.database.interface.errors import InternalError, sqlstate
 from supervisor.database.postgres.connection_refusals import in_words, is_wrong_setting
 from supervisor.database.postgres.errors import GIVEN_UP, NAMED_ERRORS, is_of_a_lost_connection
+from supervisor.database.postgres.exchange import Answer, Exchanges
 from supervisor.database.postgres.sql import adapt, numbered
 
 STATEMENT_SECONDS = 30
@@ -60,8 +61,6 @@ _SESSION = "; ".join(
     ]
 )
 CONNECT_SECONDS = 5
-PREPARED_AFTER = 5  # runs: a rare statement is not worth the server's memory
-MOST_PREPARED = 200  # the least recently used statements are dropped
 _LOCK_WRITER = "SELECT pg_advisory_xact_lock(:writer)"
 _BEGIN_WRITING = f"{_LOCK_WRITER}, set_config('lock_timeout', :lock_timeout, true)"
 _MARK = """INSERT INTO commit_mark (writer, number)
@@ -130,7 +129,7 @@ class Connection:
         # No other code uses this lock: while the server holds it, it shows that a transaction is open.
         self.writer = secrets.randbits(63)
         self.number = 0
-        self._unanswered: list[_Statement] = []
+        self._unanswered: list[Answer] = []
         with NAMED_ERRORS:
             self._raw = open_raw(url)
             with contextlib.ExitStack() as unless_ready:
@@ -138,8 +137,7 @@ class Connection:
                 self._pooled = pooled or _is_behind_a_pooler(self._raw)
                 # Poolers carry the time zone along.
                 self._raw.execute("SET timezone = 'UTC'" if self._pooled else _SESSION)
-                self._raw.prepare_threshold = None if self._pooled else PREPARED_AFTER
-                self._raw.prepared_max = MOST_PREPARED
+                self._exchanges = Exchanges(self._raw, prepares=not self._pooled)
                 unless_ready.pop_all()
         limits = [f"SET LOCAL {name} = {value}" for name, value in _TIMEOUTS.items()]
         self._limits = limits if self._pooled else []
@@ -163,24 +161,32 @@ class Connection:
         """Begin a read of one moment."""
         self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-    def hand_in(self, sql: str, values: Parameters = ()) -> _Cursor:
-        """A statement, with `:name` or `?` for its values; its cursor, for `answer`."""
+    def hand_in(self, sql: str, values: Parameters = ()) -> Answer:
+        """A statement, with `:name` or `?` for its values; its answer, to be read after `answer`."""
         text, names = numbered(sql)
         ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
-        self._unanswered.append(each := _Statement(_Cursor(self._raw), text, ordered))
-        return each.cursor
+        self._unanswered.append(each := self._exchanges.statement(text, ordered))
+        return each
 
-    def answer(self, cursor: _Cursor) -> _Cursor:
-        """The cursor with its answer, as have then all cursors."""
-        if cursor.pgresult is None:
+    def send_now(self) -> None:
+        """Send the queued statements, and wait for nothing."""
+        several, self._unanswered = self._unanswered, []
+        if several:
             with NAMED_ERRORS:
-                self._await_answers()
-                if cursor.pgresult is None:
-                    raise psycopg.OperationalError("the answer was lost with its connection")
-        return cursor
+                self._exchanges.send(several)
 
-    def execute(self, sql: str, values: Parameters = ()) -> _Cursor:
-        """A statement's cursor with its answer."""
+    def answer(self, asked: Answer) -> Answer:
+        """The statement with its answer, as have then all that were sent before or with it."""
+        if asked.result is None:
+            self.send_now()
+            with NAMED_ERRORS:
+                self._exchanges.read(asked)
+                if asked.result is None:
+                    raise psycopg.OperationalError("the answer was lost with its connection")
+        return asked
+
+    def execute(self, sql: str, values: Parameters = ()) -> Answer:
+        """A statement's answer."""
         return self.answer(self.hand_in(sql, values))
 
     def commit_marked(self) -> None:
@@ -213,6 +219,8 @@ class Connection:
         """Roll back, and drop unsent statements; a connection that can't roll back is closed."""
         self._unanswered = []
         try:
+            with contextlib.suppress(psycopg.Error):  # of a statement that nobody asks for any more
+                self._exchanges.read()
             if not self.is_lost and self._raw.info.transaction_status != pq.TransactionStatus.IDLE:
                 self._raw.execute("ROLLBACK", prepare=False)
         except psycopg.Error:
@@ -234,71 +242,6 @@ class Connection:
     def _begin(self, begin: str) -> None:
         for statement in (begin, *self._limits):
             self.hand_in(statement)
-
-    def _await_answers(self) -> None:
-        several, self._unanswered = self._unanswered, []
-        if len(several) == 1:
-            several[0].run()
-        else:
-            self._send_together(several)
-
-    def _send_together(self, several: Sequence[_Statement]) -> None:
-        failed: psycopg.Error | None = None
-        self._raw._pipeline = _Pipeline(self._raw)  # or `pipeline` would make one of psycopg's
-        try:
-            with self._raw.pipeline():
-                try:
-                    for each in several:
-                        each.run()
-                except psycopg.Error as error:  # of a statement whose answer came before the last was sent
-                    failed = error
-        except psycopg.Error as error:
-            failed = failed or _cause(error)
-        if failed is None and any(each.cursor.pgresult is None for each in several):
-            failed = psycopg.OperationalError("the connection was lost in the middle of an answer")
-        if failed is not None:
-            raise failed
-
-
-class _Pipeline(psycopg.Pipeline):
-    """psycopg's pipeline, without the Flush that follows its Sync where an answer has not come yet.
-
-    The server counts the time of an idle transaction from a Sync on, and counts no longer once anything follows: with
-    the Flush it would wait for ever for a process that froze after an exchange.
-    """
-
-    def _fetch_gen(self, *, flush: bool) -> Any:
-        if flush:
-            yield from generators.send(self.pgconn)  # what is left of it, up to the Sync
-        yield from super()._fetch_gen(flush=False)
-
-
-class _Cursor(psycopg.RawCursor[Any]):
-    """psycopg's cursor; of its columns it says the names alone, which is much quicker."""
-
-    @property
-    def description(self) -> Any:
-        """(name,) of each column."""
-        result = self.pgresult
-        return [] if result is None else [((result.fname(n) or b"").decode(),) for n in range(result.nfields)]
-
-
-class _Statement(NamedTuple):
-    cursor: _Cursor
-    text: bytes
-    values: Sequence[Any]
-
-    def run(self) -> None:
-        """Run it; in a pipeline, send it."""
-        self.cursor.execute(self.text, self.values)
-
-
-def _cause(error: psycopg.Error) -> psycopg.Error:
-    """The error of the statement that failed; the statements after it have failed because of it."""
-    before = error.__context__
-    if isinstance(error, psycopg.errors.PipelineAborted) and isinstance(before, psycopg.Error):
-        return _cause(before)
-    return error
 
 
 def open_raw(url: str) -> psycopg.Connection[Any]:

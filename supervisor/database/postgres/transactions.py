@@ -47,6 +47,9 @@ class PostgresTransaction(Transaction):
     def send(self, sql: Text, /, *values: Any, **named: Any) -> None:
         self._connection.hand_in(self.text_of(sql), named or values)
 
+    def send_now(self) -> None:
+        self._connection.send_now()
+
     def ask(self, sql: Text, /, *values: Any, **named: Any) -> PendingResult:
         cursor = self._connection.hand_in(self.text_of(sql), named or values)
         return PendingResult(lambda: self._connection.answer(cursor))

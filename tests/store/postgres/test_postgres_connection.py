@@ -11,8 +11,9 @@ import pytest
 
 from config.settings import Settings
 from supervisor.database.interface.errors import DataError, IntegrityError, OperationalError
-from supervisor.database.postgres import connection as connections
-from supervisor.database.postgres.connection import PREPARED_AFTER, Connection
+from supervisor.database.postgres import exchange
+from supervisor.database.postgres.connection import Connection
+from supervisor.database.postgres.exchange import PREPARED_AFTER
 from supervisor.database.postgres.sql import numbered
 from tests.conftest import Store, wait_until
 from tests.support.databases import Plain
@@ -70,6 +71,71 @@ def test_a_process_that_freezes_in_a_transaction_holds_its_locks_no_longer_than_
     assert connection.is_lost
 
 
+def test_a_process_that_freezes_after_statements_sent_ahead_holds_its_locks_no_longer_than_a_transaction_may_idle(
+    connection: Connection, producer: Plain
+) -> None:
+    """Each part that is sent ahead ends with a Sync, from which on the server counts."""
+    connection.execute("SET idle_in_transaction_session_timeout = 500")
+    connection.begin_writing(30)
+    connection.hand_in("SELECT pg_advisory_xact_lock(4711)")
+    connection.send_now()
+    connection.hand_in(ADD, ("a",))
+    connection.send_now()
+    ends = "SELECT count(*) FROM pg_stat_activity WHERE pid = CAST(? AS integer)"
+    pid = connection._raw.info.backend_pid
+    wait_until(
+        lambda: producer.execute(ends, (pid,)).fetchone() == (0,), "the server has ended its transaction"
+    )
+    with pytest.raises(OperationalError) as ended:
+        connection.commit_marked()
+    connection.note(ended.value)
+    assert connection.is_lost and producer.execute(COUNT).fetchone() == (0,)
+
+
+def test_statements_sent_ahead_are_run_in_their_order_and_answered_when_they_are_asked(
+    connection: Connection, producer: Plain
+) -> None:
+    connection.begin_writing(30)
+    first = connection.hand_in(ADD, ("a",))
+    connection.send_now()
+    second = connection.hand_in(COUNT)
+    connection.send_now()
+    third = connection.hand_in(ADD, ("b",))
+    assert connection.answer(second).fetchone() == (1,) and first.rowcount == 1
+    connection.commit_marked()
+    assert third.rowcount == 1 and producer.execute(COUNT).fetchone() == (2,)
+
+
+def test_a_failure_of_a_statement_sent_ahead_is_raised_by_the_next_answer_and_nothing_is_stored(
+    connection: Connection, producer: Plain
+) -> None:
+    for end in (connection.commit_marked, connection.take_back):
+        connection.begin_writing(30)
+        for name in ("a", "a"):
+            connection.hand_in(ADD, (name,))
+        connection.send_now()
+        connection.hand_in(ADD, ("b",))
+        connection.send_now()
+        if end == connection.commit_marked:
+            with pytest.raises(IntegrityError, match="sweep_run_pkey"):
+                end()
+        connection.take_back()
+        assert _value(connection, COUNT) == 0 == producer.execute(COUNT).fetchone()[0]
+
+
+def test_what_is_prepared_outlives_a_transaction_that_is_rolled_back(connection: Connection) -> None:
+    """An idle dispatcher rolls back its rounds: nothing would ever be prepared for the next start."""
+    prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT 7 + $1'"
+    for run in range(PREPARED_AFTER + 2):
+        assert _value(connection, "SELECT 7 + ?", run) == 7 + run
+    for _ in range(2):
+        connection.begin_writing(30)
+        connection.execute(COUNT)
+        connection.take_back()
+        assert _value(connection, "SELECT 7 + ?", 1) == 8
+        assert _value(connection, prepared) == 1
+
+
 def test_a_failure_in_a_transaction_is_raised_by_the_next_answer(
     connection: Connection, producer: Plain
 ) -> None:
@@ -97,7 +163,7 @@ def test_a_transaction_that_is_given_up_with_statements_handed_in_leaves_nothing
 def test_frequent_statements_are_prepared_and_old_ones_give_way(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_PREPARED", 2)
+    monkeypatch.setattr(exchange, "MOST_PREPARED", 2)
     connection = Connection(settings.database_url, pooled=False)
     prepared = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE 'SELECT % + $1' ORDER BY 1"
     for number in range(3):
@@ -108,6 +174,19 @@ def test_frequent_statements_are_prepared_and_old_ones_give_way(
     assert with_names == ["SELECT 1 + $1", "SELECT 2 + $1"]
     assert _value(connection, "SELECT 0 + ?", 5) == 5
     connection.close()
+
+
+def test_a_read_of_one_moment_begins_also_where_an_old_prepared_statement_gives_way(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropping it takes a snapshot, and after that no transaction can choose another isolation."""
+    monkeypatch.setattr(exchange, "MOST_PREPARED", 4)
+    with contextlib.closing(Connection(settings.database_url, pooled=False)) as connection:
+        for number in range(6):
+            for _ in range(PREPARED_AFTER + 2):
+                connection.begin_reading()
+                assert _value(connection, f"SELECT {number} + ?", 1) == number + 1
+                connection.end_reading()
 
 
 def test_a_plan_that_a_migration_has_made_stale_is_made_anew(store: Store, producer: Plain) -> None:
@@ -128,6 +207,8 @@ def test_large_values_pass_both_ways_at_once(connection: Connection) -> None:
     """More than the kernel's buffers hold: a client that only writes, or only reads, waits for ever."""
     large = "x" * 3_000_000
     several = [connection.hand_in("SELECT CAST(? AS text)", (large,)) for _ in range(6)]
+    connection.send_now()
+    assert connection._raw.pgconn.flush() == 0, "all of it has left, with its Sync"
     assert all(connection.answer(each).fetchone() == (large,) for each in several)
 
 

@@ -78,9 +78,9 @@ class PostgresProxy:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 if given := NAMED_MARK.search(data):
-                    name, is_commit = given[1], False
-                else:
-                    is_commit = MARK in data or (name is not None and b"\0" + name + b"\0" in data)
+                    name = given[1]
+                is_unnamed = given is None and MARK in data
+                is_commit = is_unnamed or (name is not None and b"\0" + name + b"\0" in data)
                 verdict = self.cut() if is_commit else None
                 if verdict == "before":
                     break
