@@ -165,7 +165,7 @@ class Connection:
         """A statement, with `:name` or `?` for its values; its answer, to be read after `answer`."""
         text, names = numbered(sql)
         ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
-        self._unanswered.append(each := self._exchanges.statement(text, ordered))
+        self._unanswered.append(each := Answer(text, ordered))
         return each
 
     def send_now(self) -> None:

@@ -30,14 +30,25 @@ Types = tuple[int, ...]
 
 
 class Answer:
-    """A statement and, once the server has given it, its answer, as a DB-API cursor."""
+    """A statement and, once the server has given it, its answer, as a DB-API cursor.
 
-    __slots__ = ("_next", "_transformer", "result", "text", "values")
+    The rows may be read after another thread has taken the connection: nothing of theirs is shared with it.
+    """
 
-    def __init__(self, text: bytes, values: Sequence[Any], transformer: abc.Transformer) -> None:
-        self.text, self.values, self._transformer = text, values, transformer
+    __slots__ = ("_loads", "_next", "result", "text", "values")
+
+    def __init__(self, text: bytes, values: Sequence[Any]) -> None:
+        self.text, self.values = text, values
         self.result: Any = None
+        self._loads: Any = None
         self._next = 0
+
+    def take(self, result: Any, raw: psycopg.Connection[Any]) -> None:
+        """The server's result has come, on this connection."""
+        self.result = result
+        if result.status == _HAS_ROWS:
+            self._loads = Transformer(raw)
+            self._loads.set_pgresult(result)
 
     @property
     def description(self) -> list[tuple[str]]:
@@ -57,14 +68,12 @@ class Answer:
         if self._next >= self.result.ntuples:
             return None
         self._next += 1
-        self._transformer.set_pgresult(self.result)
-        return self._transformer.load_row(self._next - 1, tuple)
+        return self._loads.load_row(self._next - 1, tuple)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """The rows that are left."""
         first, self._next = self._next, self.result.ntuples
-        self._transformer.set_pgresult(self.result)
-        return self._transformer.load_rows(first, self._next, tuple)
+        return self._loads.load_rows(first, self._next, tuple) if self._loads is not None else []
 
     def close(self) -> None:
         """The rows are in this process already."""
@@ -85,16 +94,12 @@ class Exchanges:
 
     def __init__(self, raw: psycopg.Connection[Any], *, prepares: bool) -> None:
         self._raw, self._pgconn, self._prepares = raw, raw.pgconn, prepares
-        self._transformer: abc.Transformer = Transformer(raw)
+        self._dumps: abc.Transformer = Transformer(raw)
         self._runs: collections.OrderedDict[tuple[bytes, Types], int] = collections.OrderedDict()
         self._names: collections.OrderedDict[tuple[bytes, Types], bytes] = collections.OrderedDict()
         self._dropped: list[bytes] = []
         self._awaited: collections.deque[_Command] = collections.deque()
         self._named = 0
-
-    def statement(self, text: bytes, values: Sequence[Any]) -> Answer:
-        """A statement to be sent."""
-        return Answer(text, values, self._transformer)
 
     def send(self, several: Sequence[Answer]) -> None:
         """Send statements, and wait for no answer.
@@ -143,8 +148,8 @@ class Exchanges:
     def _dumped(self, values: Sequence[Any]) -> tuple[Sequence[Any], Types, Sequence[Any] | None]:
         if not values:
             return (), (), None
-        told = self._transformer
-        return told.dump_sequence(values, [PyFormat.AUTO] * len(values)), told.types or (), told.formats
+        dumped = self._dumps.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        return dumped, self._dumps.types or (), self._dumps.formats
 
     def _send(self, each: Answer, values: Sequence[Any], types: Types, formats: Sequence[Any] | None) -> None:
         key = (each.text, types)
@@ -206,7 +211,7 @@ class Exchanges:
                 if command.prepares is not None:
                     self._names.pop(command.prepares, None)
             elif command.answer is not None:
-                command.answer.result = result
+                command.answer.take(result, self._raw)
             elif command is _SYNC and failed is None and until is not None and until.result is not None:
                 break
         return failed

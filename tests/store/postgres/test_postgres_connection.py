@@ -4,6 +4,8 @@ statement that failed."""
 from __future__ import annotations
 
 import contextlib
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,6 +106,36 @@ def test_statements_sent_ahead_are_run_in_their_order_and_answered_when_they_are
     assert connection.answer(second).fetchone() == (1,) and first.rowcount == 1
     connection.commit_marked()
     assert third.rowcount == 1 and producer.execute(COUNT).fetchone() == (2,)
+
+
+def test_rows_are_read_whole_while_another_thread_uses_the_connection(connection: Connection) -> None:
+    """A step's answers are read after its connection went back to the pool."""
+    rows: tuple[tuple[Any, ...], ...] = (("a", 1), (2, "b", True))
+    answers = [
+        connection.execute("SELECT 'a', 1 FROM generate_series(1, 20000)"),
+        connection.execute("SELECT 2, 'b', true FROM generate_series(1, 20000)"),
+    ]
+    wrong: list[Any] = []
+
+    def read(number: int) -> None:
+        try:
+            while (found := answers[number].fetchone()) is not None:
+                if found != rows[number]:
+                    wrong.append(found)
+        except Exception as error:  # noqa: BLE001  a thread's own would be lost
+            wrong.append(error)
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(2)]
+    switched_after = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+    finally:
+        sys.setswitchinterval(switched_after)
+    assert not wrong
 
 
 def test_a_failure_of_a_statement_sent_ahead_is_raised_by_the_next_answer_and_nothing_is_stored(
