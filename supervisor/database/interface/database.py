@@ -247,7 +247,10 @@ class Transaction:
         return PendingResult(lambda: self.execute(sql, *values, **named))
 
     def send_now(self) -> None:
-        """Let a server begin with the statements that wait for the next one, while this process goes on."""
+        """Let a server begin with the statements that wait for the next one, while this process goes on.
+
+        Until the first answer was read, statements after it must only read.
+        """
 
     def change(self, sql: Text, /, *values: Any, **named: Any) -> Pending[list[Row]]:
         """One statement that writes, with rows that are read later, perhaps only after the commit.

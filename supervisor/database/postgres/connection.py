@@ -162,14 +162,23 @@ class Connection:
         self._begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     def hand_in(self, sql: str, values: Parameters = ()) -> Answer:
-        """A statement, with `:name` or `?` for its values; its answer, to be read after `answer`."""
+        """A statement, with `:name` or `?` for its values; its answer, to be read after `answer`.
+
+        Raises DataError or UnicodeError for a value that can't be sent; those handed in before are not touched.
+        """
         text, names = numbered(sql)
         ordered = [values[name] for name in names] if isinstance(values, Mapping) else values
-        self._unanswered.append(each := Answer(text, ordered))
+        with NAMED_ERRORS:
+            each = self._exchanges.statement(text, ordered)
+        self._unanswered.append(each)
         return each
 
     def send_now(self) -> None:
-        """Send the queued statements, and wait for nothing."""
+        """Send the queued statements, and wait for nothing.
+
+        Until an answer of the transaction was read, what follows a part that was sent must only read: where a cancel
+        hits BEGIN, it is in no transaction.
+        """
         several, self._unanswered = self._unanswered, []
         if several:
             with NAMED_ERRORS:
@@ -194,8 +203,10 @@ class Connection:
 
         Raises InternalError for a step that went on after an error: the server has rolled it back already.
         """
-        self.hand_in(_MARK, {"writer": self.writer, "number": self.number})
         try:
+            with NAMED_ERRORS:
+                self._exchanges.read()  # had a part that was sent ahead failed at BEGIN, the rest would be stored
+            self.hand_in(_MARK, {"writer": self.writer, "number": self.number})
             self.execute("COMMIT")
         except InternalError as error:
             if sqlstate(error) == GIVEN_UP:

@@ -29,6 +29,14 @@ _HAS_ROWS = pq.ExecStatus.TUPLES_OK
 Types = tuple[int, ...]
 
 
+class Values(NamedTuple):
+    """The values of a statement as the server wants them."""
+
+    dumped: Sequence[Any] = ()
+    types: Types = ()
+    formats: Sequence[Any] | None = None
+
+
 class Answer:
     """A statement and, once the server has given it, its answer, as a DB-API cursor.
 
@@ -37,7 +45,7 @@ class Answer:
 
     __slots__ = ("_loads", "_next", "result", "text", "values")
 
-    def __init__(self, text: bytes, values: Sequence[Any]) -> None:
+    def __init__(self, text: bytes, values: Values) -> None:
         self.text, self.values = text, values
         self.result: Any = None
         self._loads: Any = None
@@ -86,7 +94,7 @@ class _Command(NamedTuple):
     prepares: tuple[bytes, Types] | None = None
 
 
-_SYNC = _Command()
+_SYNC, _DROP = _Command(), _Command()
 
 
 class Exchanges:
@@ -101,19 +109,26 @@ class Exchanges:
         self._awaited: collections.deque[_Command] = collections.deque()
         self._named = 0
 
-    def send(self, several: Sequence[Answer]) -> None:
-        """Send statements, and wait for no answer.
+    def statement(self, text: bytes, values: Sequence[Any]) -> Answer:
+        """A statement to be sent.
 
-        Raises psycopg.Error; for a value that can't be sent, nothing was.
+        Raises psycopg.Error, or UnicodeError, for a value that can't be sent: before the statement stands among others,
+        so that those are sent all the same.  One of them may be the BEGIN or the SAVEPOINT of whoever goes on.
         """
-        dumped = [self._dumped(each.values) for each in several]
+        if not values:
+            return Answer(text, Values())
+        dumped = self._dumps.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        return Answer(text, Values(dumped, self._dumps.types or (), self._dumps.formats))
+
+    def send(self, several: Sequence[Answer]) -> None:
+        """Send statements, and wait for no answer.  Raises psycopg.Error."""
         pgconn = self._pgconn
         with self._closed_when_cut_off():
             if not self._awaited:
                 pgconn.enter_pipeline_mode()
                 self._send_drops()
-            for each, (values, types, formats) in zip(several, dumped, strict=True):
-                self._send(each, values, types, formats)
+            for each in several:
+                self._send(each)
             pgconn.pipeline_sync()
             self._awaited.append(_SYNC)
             if (
@@ -145,13 +160,8 @@ class Exchanges:
             self._raw.close()
             raise
 
-    def _dumped(self, values: Sequence[Any]) -> tuple[Sequence[Any], Types, Sequence[Any] | None]:
-        if not values:
-            return (), (), None
-        dumped = self._dumps.dump_sequence(values, [PyFormat.AUTO] * len(values))
-        return dumped, self._dumps.types or (), self._dumps.formats
-
-    def _send(self, each: Answer, values: Sequence[Any], types: Types, formats: Sequence[Any] | None) -> None:
+    def _send(self, each: Answer) -> None:
+        values, types, formats = each.values
         key = (each.text, types)
         name = self._names.get(key)
         if name is None and self._is_to_be_prepared(key):
@@ -194,7 +204,7 @@ class Exchanges:
             dropped, self._dropped = self._dropped, []
             for name in dropped:
                 self._pgconn.send_query_params(b"DEALLOCATE " + name, None)
-                self._awaited.append(_Command())
+                self._awaited.append(_DROP)
             self._end_part()  # or it would belong to the transaction that begins next, and be its first query
 
     def _answered(self, until: Answer | None) -> Generator[Any, Any, psycopg.Error | None]:
@@ -206,7 +216,8 @@ class Exchanges:
                 raise failed or psycopg.OperationalError("the connection was lost in the middle of an answer")
             command, result = self._awaited.popleft(), results[0]
             if result.status in (_FAILED, _NOT_RUN):
-                if failed is None and result.status == _FAILED:
+                # A drop has a part of its own; a cancel may hit it, and what follows is run nevertheless.
+                if failed is None and result.status == _FAILED and command is not _DROP:
                     failed = psycopg.errors.error_from_result(result, encoding=self._pgconn._encoding)
                 if command.prepares is not None:
                     self._names.pop(command.prepares, None)

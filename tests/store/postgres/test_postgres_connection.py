@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from supervisor.database.interface.errors import DataError, IntegrityError, OperationalError
+from supervisor.database.interface.database import Transaction
+from supervisor.database.interface.errors import DatabaseError, DataError, IntegrityError, OperationalError
 from supervisor.database.postgres import exchange
 from supervisor.database.postgres.connection import Connection
 from supervisor.database.postgres.exchange import PREPARED_AFTER
@@ -265,12 +266,65 @@ def test_a_value_that_can_not_be_stored_is_refused_and_the_connection_works_on(
 ) -> None:
     for statement in before:
         connection.hand_in(statement)
-    connection.hand_in(ADD, ("\0",))
     with pytest.raises(DataError) as refused:
-        connection.execute(ADD, ("after",))
+        connection.execute(ADD, ("\0",))
     connection.note(refused.value)
     connection.take_back()
     assert not connection.is_lost and _value(connection, COUNT) == 0
+
+
+@pytest.mark.parametrize("value", ["\0", "\ud800", object()])
+def test_a_value_that_can_not_be_sent_takes_no_other_statement_with_it(
+    store: Store, producer: Plain, value: Any
+) -> None:
+    """Whoever goes on after it, as the store does with one row of many, has still its transaction and savepoint."""
+
+    def step(tx: Transaction) -> None:
+        tx.send("SAVEPOINT apart")
+        with pytest.raises((DatabaseError, UnicodeError)):
+            tx.run(ADD, value)
+        tx.execute("ROLLBACK TO SAVEPOINT apart")
+        tx.run(ADD, "a")
+
+    def given_up(tx: Transaction) -> None:
+        with pytest.raises((DatabaseError, UnicodeError)):
+            tx.run(ADD, value)
+        tx.run(ADD, "b")
+        raise LookupError
+
+    store.database.write_now(step)
+    with pytest.raises(LookupError):
+        store.database.write_now(given_up)
+    assert producer.execute("SELECT minute FROM sweep_run").fetchall() == [("a",)]
+
+
+def test_nothing_is_committed_after_a_transaction_that_did_not_begin(
+    connection: Connection, producer: Plain
+) -> None:
+    """A cancel may hit BEGIN; what was sent after it is then in no transaction."""
+    connection.hand_in("SELECT 1 / 0")  # in place of BEGIN
+    connection.send_now()
+    connection.hand_in(ADD, ("a",))
+    with pytest.raises(DataError, match="division by zero"):
+        connection.commit_marked()
+    connection.take_back()
+    assert _value(connection, COUNT) == 0 == producer.execute(COUNT).fetchone()[0]
+
+
+def test_an_old_prepared_statement_that_could_not_be_dropped_fails_no_transaction(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, producer: Plain
+) -> None:
+    """Or a transaction that was committed would count as refused."""
+    monkeypatch.setattr(exchange, "MOST_PREPARED", 1)
+    with contextlib.closing(Connection(settings.database_url, pooled=False)) as connection:
+        for number in range(2):
+            for _ in range(PREPARED_AFTER + 1):
+                assert _value(connection, f"SELECT {number} + ?", 1) == number + 1
+        connection._raw.execute("DEALLOCATE ALL", prepare=False)  # the drop will fail, as after a cancel
+        for statement in ("BEGIN", f"{ADD[:-2]}'a')"):
+            connection.hand_in(statement)
+        connection.execute("COMMIT")
+        assert producer.execute(COUNT).fetchone() == (1,)
 
 
 def test_a_failure_is_not_logged_by_the_driver_too(
