@@ -70,11 +70,21 @@ def bearer_token(settings: Settings, user: str) -> str:
     return ""
 
 
-class Api:
-    """An open connection to the service.  Use as an async context manager."""
+def api_of(settings: Settings, user: str) -> Api:
+    """The service that this command acts at.  user: for whom, where no token is set.  Raises ApiError."""
+    token = bearer_token(settings, user)
+    return Api(service_address(settings), token, is_made_here=bool(token) and settings.token is None)
 
-    def __init__(self, address: str, token: str) -> None:
-        self.address = address
+
+class Api:
+    """An open connection to the service.  Use as an async context manager.
+
+    is_made_here: the token is signed with the secret of DATA_DIR, which need not be the service's: its address may be
+    one of this host that leads to another.
+    """
+
+    def __init__(self, address: str, token: str, *, is_made_here: bool = False) -> None:
+        self.address, self._is_made_here = address, is_made_here
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def __aenter__(self) -> Api:
@@ -98,10 +108,12 @@ class Api:
             raise _unreachable(self.address, error) from None
 
     def _refusal(self, status: int, body: bytes) -> str:
-        is_without_token = status == 401 and not self._headers
-        return _sentence(status, body) + (
-            " Set DARKROOM_TOKEN to one of its tokens." if is_without_token else ""
-        )
+        said = _sentence(status, body)
+        if status != 401 or (self._headers and not self._is_made_here):
+            return said
+        if self._is_made_here:
+            said += " It was made with the secret of DARKROOM_DATA_DIR, which that service does not have."
+        return f"{said} Set DARKROOM_TOKEN to one of its tokens."
 
     async def upload(self, picture: Path) -> str:
         """The id of the uploaded picture."""

@@ -19,7 +19,7 @@ from typing import Any
 from config.declarations import samples
 from config.load_settings import load_settings
 from config.settings import Settings
-from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
+from supervisor.cli.api_client import ApiError, api_of
 from supervisor.cli.progress import follow
 from supervisor.cli.up import script
 from supervisor.processes.parent_death import dying_with_us
@@ -107,7 +107,7 @@ def stop(up: subprocess.Popen[bytes]) -> None:
 
 async def make_pictures(settings: Settings) -> None:
     """Make each order over HTTP, draw its progress, save its pictures.  Raises DemoFailed, ApiError."""
-    async with Api(service_address(settings), bearer_token(settings, "demo")) as api:
+    async with api_of(settings, "demo") as api:
         for task_type, params in samples().items():
             began = time.monotonic()
             images = [await api.upload(SAMPLES / picture) for picture in params["images"]]

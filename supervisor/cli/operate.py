@@ -57,11 +57,13 @@ def list_tasks(
     settings = settings_of_command()
     reasons: dict[str, str] = {}
     said = {name: value for name, value in (("text", text), ("code", code)) if value is not None}
+    if said and stuck:
+        raise WrongUsage(f"--stuck goes with --status alone: leave out --stuck, or --{next(iter(said))}.")
     if said:
         found = _find_tasks(settings, {**said, **({"status": status} if status else {})}, limit)
     elif settings.url and stuck:
-        found = list(ask(settings, "GET", "/v1/ops/tasks", params={"stuck": "true"})["items"])
-        found = [task for task in found if status in (None, task["status"])][:limit]
+        query = {"stuck": "true"} | ({"status": status} if status else {})
+        found = list(ask(settings, "GET", "/v1/ops/tasks", params=query)["items"])[:limit]
         reasons = {task["task_id"]: task["stuck"] for task in found}
     elif settings.url:
         query = {"limit": str(min(limit, MOST_BY_HTTP))} | ({"status": status} if status else {})
@@ -260,11 +262,11 @@ def write_database(settings: Settings, step: Callable[[Any], Any]) -> Any:
 
 def ask(settings: Settings, method: str, path: str, **options: Any) -> dict[str, Any]:
     """The JSON answer of the service that DARKROOM_URL names.  Raises Failed with its sentence."""
-    from supervisor.cli.api_client import Api, ApiError, bearer_token, service_address
+    from supervisor.cli.api_client import ApiError, api_of
     from supervisor.cli.submit import DEFAULT_USER
 
     async def call() -> dict[str, Any]:
-        async with Api(service_address(settings), bearer_token(settings, DEFAULT_USER)) as api:
+        async with api_of(settings, DEFAULT_USER) as api:
             return await api.call(method, path, **options)
 
     try:
@@ -304,9 +306,8 @@ def _read_tasks(
     def read(tx: Any) -> tuple[list[Task], dict[str, str]]:
         if not stuck:
             return user_actions.page(tx, None, status=status, limit=limit).items, {}
-        found = stuck_views.read(tx, limit)
-        views = [view for view, _ in found if status in (None, view["status"])]
-        return views, {view["task_id"]: reason for view, reason in found}
+        found = stuck_views.read(tx, limit, status=status)
+        return [view for view, _ in found], {view["task_id"]: reason for view, reason in found}
 
     found: tuple[list[Task], dict[str, str]] = read_database(settings, read)
     return found

@@ -117,10 +117,10 @@ async def _submit(
     user: str,
     as_json: bool,
 ) -> None:
-    from supervisor.cli.api_client import Api, bearer_token, service_address
+    from supervisor.cli.api_client import api_of
     from supervisor.cli.progress import follow
 
-    async with Api(service_address(settings), bearer_token(settings, user)) as api:
+    async with api_of(settings, user) as api:
         for kind, entries in inputs.items():
             upload = api.upload if kind == "images" else api.upload_file
             if entries:
@@ -168,9 +168,9 @@ async def _save_others(api: Api, doc: dict[str, Any], stem: Path, *, silent: boo
 
 
 async def _watch(settings: Settings, user: str, as_json: bool) -> None:
-    from supervisor.cli.api_client import Api, bearer_token, service_address
+    from supervisor.cli.api_client import api_of
 
-    async with Api(service_address(settings), bearer_token(settings, user)) as api:
+    async with api_of(settings, user) as api:
         async for event in api.feed():
             if as_json:
                 click.echo(orjson.dumps({"event": event.name, "data": event.data}).decode())

@@ -121,5 +121,7 @@ async def test_samples_are_taken_without_prometheus(web: Web, http: aiohttp.Clie
 
 
 async def test_a_wrong_question_is_422(web: Web, http: aiohttp.ClientSession) -> None:
-    for query in ("status=nope", "cursor=nope", "user=%00"):
+    wrong = ("status=nope", "cursor=nope", "user=%00", "stuck=no", "stuck=true&status=nope")
+    ignored = ("stuck=true&user=o-7", "stuck=true&code=expired", "stuck=true&cursor=x")
+    for query in (*wrong, *ignored):
         assert (await _call(http, web, "GET", f"/v1/ops/tasks?{query}"))[0] == 422

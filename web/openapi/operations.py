@@ -631,7 +631,7 @@ OPERATIONS |= {
                 "query",
                 "stuck",
                 {"type": "boolean", "enum": [True]},
-                "Only those that the next sweep would rescue.",
+                "Only those that the next sweep would rescue, at most fifty; beside it `status` alone.",
             ),
             parameter("query", "code", {"type": "string"}, "Only those with this error code."),
             parameter("query", "text", {"type": "string"}, "Only those whose error says this."),

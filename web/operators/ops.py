@@ -74,10 +74,8 @@ async def find_tasks(request: web.Request) -> web.Response:
         return await _find_stuck(request)
     if any(name in request.query for name in FILTERED_BY):
         return await _find_by_filter(request)
-    user, status, cursor = (request.query.get(name) for name in ("user", "status", "cursor"))
-    type_ = text_of(request, "type")
-    if status is not None and status not in STATUSES:
-        raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
+    user, cursor = (request.query.get(name) for name in ("user", "cursor"))
+    status, type_ = _status_of(request), text_of(request, "type")
     if user is not None and not is_user_name(user):
         raise unprocessable("/user", "user must be 1-128 characters, no control characters.")
     try:
@@ -93,12 +91,22 @@ async def find_tasks(request: web.Request) -> web.Response:
     return json_answer({"items": [{name: each[name] for name in FOUND} for each in items], "next": page.next})
 
 
+def _status_of(request: web.Request) -> str | None:
+    """The status that tasks are to have, of the query."""
+    status = request.query.get("status")
+    if status is not None and status not in STATUSES:
+        raise unprocessable("/status", f"status must be one of {', '.join(sorted(STATUSES))}.")
+    return status
+
+
 async def _find_stuck(request: web.Request) -> web.Response:
     """200 with the tasks that the next sweep would rescue, each with the reason."""
     if request.query["stuck"] != "true":
         raise unprocessable("/stuck", "stuck must be true, or left out.")
-    context = context_of(request)
-    found = await context.read(request, lambda tx: stuck_views.read(tx, MOST_FOUND))
+    for other in sorted(request.query.keys() - {"stuck", "status"}):
+        raise unprocessable(f"/{other}", f"stuck goes with status alone: leave out stuck, or {other}.")
+    status, context = _status_of(request), context_of(request)
+    found = await context.read(request, lambda tx: stuck_views.read(tx, MOST_FOUND, status=status))
     placed = [(await context.queue_positions.placed(view), reason) for view, reason in found]
     items = [{**{name: view[name] for name in FOUND}, "stuck": reason} for view, reason in placed]
     return json_answer({"items": items, "next": None})

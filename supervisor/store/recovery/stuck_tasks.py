@@ -139,9 +139,13 @@ def count_stuck(tx: Transaction) -> dict[str, int]:
     return {row["reason"]: row["n"] for row in rows}
 
 
-def stuck_ids(tx: Transaction, most: int = 1_000_000) -> dict[str, str]:
-    """{task id: reason} of the stuck tasks, at most so many."""
-    rows = tx.all(f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck LIMIT :most", most=most)
+def stuck_ids(tx: Transaction, most: int = 1_000_000, *, status: str | None = None) -> dict[str, str]:
+    """{task id: reason} of the stuck tasks, at most so many.  status: only those that have it."""
+    has_it = "" if status is None else "WHERE id IN (SELECT id FROM task_queue WHERE status = :status)"
+    named = {} if status is None else {"status": status}
+    rows = tx.all(
+        f"SELECT id, reason FROM ({_stuck_sql(tx)}) AS stuck {has_it} LIMIT :most", most=most, **named
+    )
     return {row["id"]: row["reason"] for row in rows}
 
 

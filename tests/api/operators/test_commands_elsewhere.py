@@ -94,6 +94,19 @@ async def test_what_is_read_there_is_what_stands_there(web: Web, tmp_path: Path)
     told = json.loads((await run(web, tmp_path, "viewer", "tasks", "--stuck", "--json")).stdout)
     assert [(each["task_id"], each["stuck"]) for each in told] == [(task_id, "expired")]
     assert "stuck: expired" in (await run(web, tmp_path, "viewer", "tasks", "--stuck")).stdout
+    for status, ids in (("pending", [task_id]), ("processing", [])):
+        done = await run(web, tmp_path, "viewer", "tasks", "--stuck", "--status", status, "--json")
+        assert [each["task_id"] for each in json.loads(done.stdout)] == ids
+    both = await run(web, tmp_path, "viewer", "tasks", "--stuck", "--code", "x")
+    assert both.returncode == 2 and "--stuck" in both.stderr
+
+
+async def test_a_token_that_was_made_here_and_is_refused_there_says_so(web: Web, tmp_path: Path) -> None:
+    """As with a port of this host that leads to another."""
+    (tmp_path / "secret").write_text("another service's 0123456789abcdef")
+    done = await asyncio.to_thread(darkroom, tmp_path, "costs", DARKROOM_URL=web.url)
+    assert done.returncode == 1 and "secret of DARKROOM_DATA_DIR" in done.stderr, done.stderr
+    assert "Set DARKROOM_TOKEN" in done.stderr
 
 
 async def test_a_webhook_is_listed_and_sent_again_there(web: Web, tmp_path: Path) -> None:
