@@ -183,7 +183,7 @@ function onError(error) {
   onState("lost");
   if (error.status === 401 || error.status === 403) {
     askForToken(token() ? translated("error.unauthorized", error.message) : "", error.kind === "start_link_needed");
-  } else announce(error.message);
+  } else announce(explained(error));
 }
 
 function speakAnew() {
