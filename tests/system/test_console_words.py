@@ -68,7 +68,9 @@ def test_every_kind_of_refusal_that_the_console_may_meet_is_known_in_chinese() -
 def test_no_error_is_announced_as_it_came() -> None:
     """Not the feed's either, which refuses too many open pages."""
     for path in sorted(STATIC.glob("*.js")):
-        assert not re.search(r"\b(?:announce|complain)\(\s*error\.message", path.read_text("utf-8")), path.name
+        assert not re.search(r"\b(?:announce|complain)\(\s*error\.message", path.read_text("utf-8")), (
+            path.name
+        )
 
 
 def test_numbers_stand_with_a_noun_of_their_number() -> None:
