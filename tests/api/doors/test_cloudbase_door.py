@@ -127,7 +127,7 @@ async def test_credits_and_limits_refuse_with_codes_of_their_own(
         db = CloudBase(http, web)
         assert "data" in await db.add(**order())
         limited = await db.add(**order())
-        assert limited["code"] == "EXCEED_REQUEST_LIMIT" and "1 open tasks" in limited["message"]
+        assert limited["code"] == "EXCEED_REQUEST_LIMIT" and "1 open task " in limited["message"]
         await db.update({"user_openid": "o-1"}, status="cancelled")
         assert "data" in await db.add(**order())
         poor = await db.add(**order("o-2", params={"images": ["https://example.org/a.jpg"], "count": 4}))

@@ -17,7 +17,7 @@ from tests.support.houses.door_shop import DoorShop, door_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FULL = "holds 1 waiting tasks"
+FULL = "holds 1 waiting task,"
 Order = Callable[[DoorShop, str, str], Awaitable[Any]]
 
 
