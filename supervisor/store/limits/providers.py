@@ -150,6 +150,19 @@ def count_open(tx: Transaction, name: str) -> int:
     )
 
 
+def _count_holding(tx: Transaction, name: str) -> int:
+    """How many jobs of a provider hold room against the tasks that are to be started: all that are open, but those
+    which the next attempt of their pending task goes on with."""
+    return int(
+        tx.value(
+            f"""SELECT count(*) FROM remote_job WHERE provider = :name AND {UNSETTLED}
+                AND NOT (state = 'waiting' AND EXISTS (SELECT 1 FROM task_queue WHERE task_queue.id = remote_job.task_id
+                    AND task_queue.charge = remote_job.charge AND task_queue.status = 'pending'))""",
+            name=name,
+        )
+    )
+
+
 def breakers(tx: Transaction) -> Pending[dict[str, str]]:
     """{provider: 'open', or 'half_open' if its next request is a probe or a probe is under way}; closed ones are left
     out."""
@@ -214,7 +227,11 @@ def _room_of_provider(
     breaker: str | None,
     coming_tasks: Callable[[], Sequence[tuple[str, str, int]]],
 ) -> int:
-    """The number it would take besides the claimed tasks that have not sent their request yet."""
+    """The number it would take besides the claimed tasks that have not sent their request yet.
+
+    The job that a pending task has left, as after its worker's death, takes no room: its next attempt goes on with it.
+    Nobody polls it before, so if such jobs filled the provider, no task of it would ever be started again.
+    """
     if breaker == "open":
         return 0
     coming = sum(
@@ -226,7 +243,7 @@ def _room_of_provider(
         return max(0, 1 - coming)
     limits, room = settings.providers[name].limits, UNLIMITED
     if limits.concurrency:
-        room = min(room, limits.concurrency - count_open(tx, name) - coming)
+        room = min(room, limits.concurrency - _count_holding(tx, name) - coming)
     if limits.rps:
         most = max(1.0, limits.rps)
         tokens = tx.value(
