@@ -239,7 +239,8 @@ def _rescue_one(
     )
     step = row["id"], row["charge"], row["step"]
     asked = remote_jobs.unanswered(tx, *step) if row["status"] == "processing" else None
-    if asked:
+    # With another part, the next attempt keeps what that makes and refunds this one: it does not ask for it again.
+    if asked and not remote_jobs.has_another_part(tx, *step):
         verdict = after_unanswered(verdict, may_bill_twice=asked <= may_bill_twice)
     try:
         action = _apply(tx, row, verdict)

@@ -304,6 +304,17 @@ def count_cut_off(tx: Transaction, task_id: str, charge: int, step: int) -> int:
     )
 
 
+def has_another_part(tx: Transaction, task_id: str, charge: int, step: int) -> bool:
+    """Whether a service has done a part of this step, or works on one."""
+    found = tx.value(
+        f"SELECT 1 FROM remote_job WHERE {_OF_STEP} AND state IN ('waiting','done') LIMIT 1",
+        task_id=task_id,
+        charge=charge,
+        step=step,
+    )
+    return found is not None
+
+
 def mark_unknown(tx: Transaction, task_id: str, charge: int, step: int) -> None:
     """Set this step's open requests to unknown: their answers can't arrive any more."""
     tx.execute(

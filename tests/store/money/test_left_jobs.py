@@ -3,6 +3,7 @@ for ever."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,7 +17,11 @@ from tests.support.models.step_house import StepHouse
 @pytest.fixture
 def house(store: Store, clock: Clock) -> StepHouse:
     """A house whose service takes one job at once."""
-    given: dict[str, Any] = {"kind": "http", "may_bill_twice": True, "limits": {"concurrency": 1}}
+    return _house(store, clock, may_bill_twice=True, limits={"concurrency": 1})
+
+
+def _house(store: Store, clock: Clock, **provider: Any) -> StepHouse:
+    given: dict[str, Any] = {"kind": "http", **provider}
     asked_for = Settings(
         data_dir=store.settings.data_dir,
         providers={"remote": given},
@@ -48,3 +53,22 @@ async def test_a_job_that_is_polled_holds_its_room(store: Store, house: StepHous
     assert has_room()
     await house.live(task_id, until="ai_processing")
     assert not has_room()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies_at", range(1, 10))
+async def test_a_worker_dies_at_any_commit_and_what_another_request_of_the_order_made_is_kept(
+    store: Store, clock: Clock, dies_at: int, after: bool
+) -> None:
+    """The service may not bill twice, so the request whose answer died with the worker is given up and refunded."""
+    house = _house(store, clock, may_bill_twice=False)
+    task_id = house.order("portrait", count=2)
+    await house.live(task_id, dies_at=dies_at, after=after)
+    ordered = [each.pictures[0] for each in house.asked]
+    assert len(ordered) == len(set(ordered)), "none is ordered twice"
+    states = [row["state"] for row in store.all("SELECT state FROM remote_job")]
+    known = states.count("done")
+    assert set(states) <= {"done", "unknown"}, "no job that the service has accepted is given up"
+    images = json.loads(store.work(task_id)["images"] or "[]")
+    assert len(images) == known and -sum(entry[2] for entry in store.entries(task_id)) == known
+    assert store.task(task_id)["status"] == ("completed" if known else "failed")
