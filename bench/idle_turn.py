@@ -32,26 +32,27 @@ def main() -> None:
     settings = {"DATABASE_URL": url} if url.startswith("postgres") else {}
     with running_system(**settings) as system, _commits(system, url) as commits:
         time.sleep(SETTLE_SECONDS)
-        processes = _processes(system.pid)
-        committed, cpu = commits(), _cpu(processes)
+        processes = processes_of(system.pid)
+        committed, cpu = commits(), cpu_seconds(processes)
         time.sleep(seconds)
         print(
             json.dumps(
                 {
                     "idle: commits a second": (commits() - committed) / seconds,
-                    f"idle: CPU s in {seconds:g} s": _cpu(processes) - cpu,
+                    f"idle: CPU s in {seconds:g} s": cpu_seconds(processes) - cpu,
                     "idle: PSS, MiB": sum(each.memory_full_info().pss for each in processes) / MIB,
                 }
             )
         )
 
 
-def _processes(supervisor_pid: int) -> list[psutil.Process]:
+def processes_of(supervisor_pid: int) -> list[psutil.Process]:
+    """`darkroom up` and all that it has started."""
     supervisor = psutil.Process(supervisor_pid)
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-def _cpu(processes: list[psutil.Process]) -> float:
+def cpu_seconds(processes: list[psutil.Process]) -> float:
     """Seconds, of all their threads: to the nanosecond, as ticks miss most of what is over within one."""
     nanoseconds = 0
     for process in processes:

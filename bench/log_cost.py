@@ -9,10 +9,8 @@ import os
 import sqlite3
 import statistics
 import time
-from pathlib import Path
 
-import psutil
-
+from bench.idle_turn import cpu_seconds, processes_of
 from tests.support.running_system import RunningSystem, running_system
 
 TURNS = int(os.environ.get("BENCH_TURNS", "3"))
@@ -55,10 +53,10 @@ def _said(turns: list[tuple[float, float]]) -> str:
 
 def _drain(system: RunningSystem) -> tuple[float, float]:
     """Seconds until all are done, and CPU seconds of all processes meanwhile."""
-    processes = [psutil.Process(system.pid), *psutil.Process(system.pid).children(recursive=True)]
+    processes = processes_of(system.pid)
     image = system.upload_sample()
     connection = sqlite3.connect(system.data_dir / "darkroom.db", timeout=15)
-    spent = _cpu(processes)
+    spent = cpu_seconds(processes)
     connection.executemany(INSERT, [(f'{{"images":["{image}"]}}',)] * DRAINED)
     connection.commit()
     began = time.monotonic()
@@ -68,12 +66,4 @@ def _drain(system: RunningSystem) -> tuple[float, float]:
         time.sleep(0.01)
     seconds = time.monotonic() - began
     connection.close()
-    return seconds, _cpu(processes) - spent
-
-
-def _cpu(processes: list[psutil.Process]) -> float:
-    nanoseconds = 0
-    for process in processes:
-        for thread in Path(f"/proc/{process.pid}/task").iterdir():
-            nanoseconds += int((thread / "schedstat").read_text().split()[0])
-    return nanoseconds / 1e9
+    return seconds, cpu_seconds(processes) - spent

@@ -129,8 +129,7 @@ class Exchanges:
                 self._send_drops()
             for each in several:
                 self._send(each)
-            pgconn.pipeline_sync()
-            self._awaited.append(_SYNC)
+            self._end_part()
             if (
                 pgconn.flush()
             ):  # half of them, without their Sync, would hold their locks while this process stood still
